@@ -1,0 +1,219 @@
+"""Checkpoints: crash-safe saving, verified loading, averaging. No pickle: tensors as safetensors, the rest as JSON.
+
+A checkpoint is a folder. `model.safetensors` holds the weights that inference uses; `training.safetensors` and
+`state.json` what resuming needs beside them; `manifest.json` the SHA-256 of each file, of the run's config and of its
+tokenizer. It is written aside and renamed when complete, so a folder under its own name is always whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from s2s_cli.config import CHANGEABLE, Config
+from s2s_cli.data.tokenizer import Tokenizer, fingerprint
+from s2s_cli.errors import UserError
+from s2s_cli.files import disk_error, sha256, sync_folder, write_synced
+from s2s_cli.model.seq2seq import Seq2Seq, build_model
+from s2s_cli.run import FORMAT, RunDirectory
+
+MODEL, TRAINING, STATE, MANIFEST = "model.safetensors", "training.safetensors", "state.json", "manifest.json"
+
+
+def identity(config: Config) -> str:
+    """SHA-256 of what makes the config that of this run: all but the keys that may change when it goes on."""
+    data = config.model_dump(mode="json")
+    for key in CHANGEABLE:
+        section, name = key.split(".")
+        del data[section][name]
+    return sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode())
+
+
+def save(
+    run: RunDirectory,
+    name: str,
+    config: Config,
+    tokenizer: Tokenizer,
+    model: Mapping[str, Tensor],
+    training: Mapping[str, Tensor] | None = None,
+    state: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes a checkpoint; after a crash at any moment it is there whole, or not at all.
+
+    Args:
+        run: where to.
+        name: the folder's name.
+        config, tokenizer: what the weights belong to.
+        model: the weights that inference uses.
+        training, state: what resuming needs; left out of a checkpoint that only inference uses.
+
+    Raises:
+        RunFailed: where the disk refuses; the older checkpoints stand.
+    """
+    final = run.checkpoints_path / name
+    aside = run.checkpoints_path / f".{name}.{os.getpid()}.tmp"
+    files = {MODEL: safetensors.torch.save(_contiguous(model))}
+    if training is not None and state is not None:
+        files[TRAINING] = safetensors.torch.save(_contiguous(training))
+        files[STATE] = json.dumps(state, indent=1).encode()
+    content = {
+        "format": FORMAT,
+        "files": {file: sha256(data) for file, data in files.items()},
+        "config": identity(config),
+        "tokenizer": tokenizer.fingerprint,
+    }
+    files[MANIFEST] = json.dumps({**content, "sha256": _digest(content)}, indent=1).encode()
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        for file, data in files.items():
+            write_synced(aside / file, data)
+        sync_folder(aside)
+        if final.exists():  # from an earlier try at the same step: move it away, since a rename cannot replace a folder
+            shutil.rmtree(final)
+        os.rename(aside, final)
+        sync_folder(run.checkpoints_path)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise disk_error(error, f"cannot save {final}") from None
+    return final
+
+
+def prune(run: RunDirectory, keep: Sequence[Path], last: int) -> None:
+    """Removes checkpoints but the newest `last` and those in `keep`, and what crashed saves left."""
+    steps = run.checkpoints()
+    kept = {path.name for path in (*keep, *steps[len(steps) - last :])}
+    for path in run.checkpoints_path.iterdir():
+        leftover = path.name.startswith(".") and path.name.endswith(".tmp")
+        if leftover or (path.name.startswith(("step-", "average-")) and path.name not in kept):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+class Checkpoint:
+    """A checkpoint that was found whole: its hashes are checked before any parser sees a file.
+
+    Raises:
+        UserError: where it is damaged, of another format, or of another config or tokenizer.
+    """
+
+    def __init__(self, path: Path, config: Config, tokenizer_fingerprint: str) -> None:
+        self.path = path
+        self._manifest = self._read_manifest()
+        if self._manifest["config"] != identity(config):
+            raise UserError(f"{path}: these weights belong to another config than the run's")
+        if self._manifest["tokenizer"] != tokenizer_fingerprint:
+            raise UserError(f"{path}: these weights belong to another tokenizer than the run's")
+
+    def _read_manifest(self) -> dict[str, Any]:
+        damaged = UserError(f"{self.path / MANIFEST}: missing or damaged; use another checkpoint of the run")
+        try:
+            content = json.loads((self.path / MANIFEST).read_bytes()[:100_000])
+            if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
+                raise UserError(f"{self.path}: a checkpoint of format {content['format']}; this s2s reads {FORMAT}")
+            digest = content.pop("sha256")
+            if digest != _digest(content) or not isinstance(content["files"], dict):
+                raise damaged
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            raise damaged from None
+        manifest: dict[str, Any] = content
+        return manifest
+
+    def _read(self, name: str) -> bytes:
+        path = self.path / name
+        try:
+            data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+        except OSError as error:
+            raise UserError(f"{path}: cannot read it: {error.strerror}") from None
+        if sha256(data) != self._manifest["files"].get(name):
+            raise UserError(f"{path}: missing or damaged (its hash is not the manifest's); use another checkpoint")
+        return data
+
+    def _tensors(self, name: str) -> dict[str, Tensor]:
+        try:
+            return safetensors.torch.load(self._read(name))
+        except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+            raise UserError(f"{self.path / name}: cannot be read: {error}") from None
+
+    @property
+    def resumable(self) -> bool:
+        """Whether training can go on from here."""
+        return STATE in self._manifest["files"]
+
+    def model(self) -> dict[str, Tensor]:
+        """The weights that inference uses."""
+        return self._tensors(MODEL)
+
+    def training(self) -> dict[str, Tensor]:
+        """Raw weights and optimizer."""
+        return self._tensors(TRAINING)
+
+    def state(self) -> dict[str, Any]:
+        """Counters, positions, random states."""
+        try:
+            state: dict[str, Any] = json.loads(self._read(STATE))
+        except ValueError:
+            raise UserError(f"{self.path / STATE}: cannot be read") from None
+        return state
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights by name, shared ones once, detached but not copied."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Copies weights into a model.
+
+    Raises:
+        UserError: where names or shapes are not the model's.
+    """
+    mine = weights(model)
+    if missing := sorted(mine.keys() ^ tensors.keys()):
+        raise UserError(f"{name}: its weights do not fit this model: {', '.join(missing[:3])} on one side only")
+    for key, tensor in mine.items():
+        if tensor.shape != tensors[key].shape:
+            shapes = f"{tuple(tensors[key].shape)} instead of {tuple(tensor.shape)}"
+            raise UserError(f"{name}: its weights do not fit this model: {key} is {shapes}")
+    with torch.no_grad():
+        for key, tensor in mine.items():
+            tensor.copy_(tensors[key])
+
+
+def load_model(run: RunDirectory, path: Path) -> tuple[Config, Tokenizer, Seq2Seq]:
+    """What inference needs from a run: config, tokenizer and the model with a checkpoint's weights.
+
+    Raises:
+        UserError: where anything is missing, damaged, or belongs to another run.
+    """
+    config, files = run.read_config(), run.read_tokenizer_files()
+    tensors = Checkpoint(path, config, fingerprint(files)).model()
+    tokenizer = Tokenizer.from_files(files)
+    model = build_model(config.model, tokenizer)
+    load_weights(model, tensors, str(path))
+    return config, tokenizer, model
+
+
+def average(checkpoints: Sequence[Checkpoint]) -> dict[str, Tensor]:
+    """The mean of the weights of several checkpoints."""
+    models = [checkpoint.model() for checkpoint in checkpoints]
+    return {
+        name: torch.stack([model[name].double() for model in models]).mean(0).to(models[0][name].dtype)
+        for name in models[0]
+    }
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(content, sort_keys=True).encode())

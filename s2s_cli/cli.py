@@ -1,0 +1,227 @@
+"""The command line: parse, call one function, render, exit code. No logic; heavy imports wait until they are needed."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from s2s_cli import __version__
+from s2s_cli.errors import GATE_MISSED, INTERNAL_ERROR, S2SError, Stopped, UserError
+
+app = typer.Typer(
+    name="s2s",
+    help="Train a translation model from one YAML file, translate standard input, score in your build.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(help="Look at configs.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The YAML config.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. training.max_steps=200. Repeatable."),
+]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--model", "-m", metavar="DIR", help="Run directory, or one of its checkpoints. [dim]\\[default: $S2S_MODEL, "
+        "else the run that finished last][/]", show_default=False,
+    ),
+]
+BeamOption = Annotated[int | None, typer.Option(metavar="K", help="Beam; 1 is greedy. Default: the run's.")]
+BatchOption = Annotated[int | None, typer.Option("--batch-size", metavar="N", help="Sentences decoded at once.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"s2s {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(
+    epilog="Examples:\n\n  s2s train --config configs/demo.yaml\n\n"
+    "  s2s train -c my.yaml --set training.max_steps=200 --run runs/try"
+)
+def train(
+    config: ConfigOption,
+    set_: SetOption = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="DIR", help="Run directory. Default: runs/NAME, after the config file."),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Move an existing run aside and begin anew.")] = False,
+) -> None:
+    """Train a model; the same command again goes on where it stopped, exactly."""
+    from s2s_cli.config_file import load_config
+
+    settings = load_config(config, set_ or [])
+    from s2s_cli.display import Display
+    from s2s_cli.signals import stop_request
+    from s2s_cli.train.session import train as train_run
+
+    with stop_request() as stop:
+        display = Display()
+        outcome = train_run(settings, run or Path("runs") / config.stem, display, stop, fresh=fresh)
+    state = "had finished" if outcome.already_finished else "finished"
+    best = "" if outcome.best is None else f", best {outcome.monitor} {outcome.best:.2f}"
+    display.info(f"{state} at step {outcome.step:,}: {outcome.reason}{best}. Try: s2s translate --model {outcome.run}")
+
+
+@app.command(
+    epilog="Examples:\n\n  s2s translate < input.txt > output.txt\n\n"
+    "  echo 'A man is sleeping.' | s2s translate --model runs/demo --beam 5 --n-best 3"
+)
+def translate(
+    model: ModelOption = None,
+    input_: Annotated[Path | None, typer.Option("--input", "-i", metavar="FILE", help="Default: standard input.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: standard output.")
+    ] = None,
+    beam: BeamOption = None,
+    n_best: Annotated[
+        int | None, typer.Option("--n-best", metavar="N", help="N lines for each: index ||| text ||| score.")
+    ] = None,
+    length_penalty: Annotated[float | None, typer.Option(metavar="ALPHA", help="0 is off.")] = None,
+    batch_size: BatchOption = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+) -> None:
+    """Translate lines: N lines in, N lines out, in order, as they come."""
+    from s2s_cli.files import open_binary, replaced_when_done
+    from s2s_cli.signals import end_quietly_on_closed_pipe
+
+    end_quietly_on_closed_pipe()
+    translator = _translator(
+        model, beam=beam, n_best=n_best, length_penalty=length_penalty, batch_size=batch_size,
+        precision=precision, device=device,
+    )
+    with open_binary(input_, sys.stdin) as source, replaced_when_done(output, sys.stdout) as target:
+        translator.stream(source, target)
+    for message in translator.notices.messages(translator.config):
+        _say(f"warning: {message}")
+
+
+@app.command(
+    epilog="Examples:\n\n  s2s evaluate --min bleu=30\n\n"
+    "  s2s evaluate --hypothesis out.txt --reference ref.txt --metric bleu --json -"
+)
+def evaluate(
+    model: ModelOption = None,
+    source: Annotated[Path | None, typer.Option(metavar="FILE", help="Source sentences.")] = None,
+    reference: Annotated[Path | None, typer.Option(metavar="FILE", help="Reference translations.")] = None,
+    hypothesis: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Score these translations; needs no model.")
+    ] = None,
+    test: Annotated[str | None, typer.Option(metavar="NAME", help="A test set of the run's config. Default: the first.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help="bleu, chrf, chrf++ or ter. Repeatable.")] = None,
+    min_: Annotated[
+        list[str] | None,
+        typer.Option("--min", metavar="METRIC=VALUE", help="Exit with 1 where a score is below. Repeatable."),
+    ] = None,
+    tokenize: Annotated[str | None, typer.Option(help="sacreBLEU's tokenizer: 13a, intl, char, zh, ja-mecab ...")] = None,
+    lowercase: Annotated[bool | None, typer.Option("--lowercase/--cased", help="Ignore case.", show_default=False)] = None,
+    beam: BeamOption = None,
+    batch_size: BatchOption = None,
+    json_: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write the scores; - is standard output.")] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the translations.")] = None,
+) -> None:
+    """Score a model on its test set, or a file of translations; --min makes it a gate for a build."""
+    from s2s_cli.score import Request, evaluate_request
+
+    request = Request(
+        model=model, source=source, reference=reference, hypothesis=hypothesis, test=test, metrics=tuple(metric or ()),
+        floors=tuple(min_ or ()), tokenize=tokenize, lowercase=lowercase, beam=beam, batch_size=batch_size, output=output,
+    )
+    evaluation = evaluate_request(request, _say)
+    from s2s_cli.display import print_evaluation, write_json
+
+    if json_:
+        write_json(json_, evaluation.as_json())
+    if json_ != "-":
+        print_evaluation(evaluation)
+    if not evaluation.passed:
+        raise typer.Exit(GATE_MISSED)
+
+
+@config_app.command("show", epilog="Example:\n\n  s2s config show --config configs/demo.yaml --set model.dropout=0.1")
+def config_show(config: ConfigOption, set_: SetOption = None) -> None:
+    """Print the resolved config: every key, its value, its meaning."""
+    from s2s_cli.config_file import dump_config, load_config
+
+    sys.stdout.write(dump_config(load_config(config, set_ or []), comments=True))
+
+
+@config_app.command("schema", epilog="Example:\n\n  s2s config schema > s2s.schema.json")
+def config_schema() -> None:
+    """Print the JSON schema of a config, so that an editor can complete it."""
+    import json
+
+    from s2s_cli.config_file import schema
+
+    print(json.dumps(schema(), indent=2))
+
+
+def _translator(model: Path | None, **changes: Any) -> Any:
+    from s2s_cli.score import load_translator
+
+    return load_translator(model, {name: value for name, value in changes.items() if value is not None})
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def main() -> NoReturn:
+    """Runs the command; ends the process with the exit codes that `errors.py` lists."""
+    from s2s_cli.signals import raise_on_signal
+
+    raise_on_signal()
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    sys.exit(_guarded())
+
+
+def _guarded() -> int:
+    try:
+        try:
+            app()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0 if end.code is None else UserError.exit_code
+        sys.stdout.flush()
+        return code
+    except Stopped as error:
+        _say(f"s2s: {error}")
+        return error.exit_code
+    except S2SError as error:
+        _say(f"s2s: error: {error}")
+        return error.exit_code
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            return 128 + 13
+        if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+            _say(f"s2s: error: cannot write the output: {error.strerror}")
+            return 3
+        traceback.print_exc()
+        return INTERNAL_ERROR
+    except Exception:
+        traceback.print_exc()
+        return INTERNAL_ERROR

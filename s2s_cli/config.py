@@ -1,0 +1,389 @@
+"""The configuration: one frozen, typed section for each part of a run, read from strict YAML.
+
+Every key is listed here with its default and its meaning. Checks that need several keys are made here too, so that a
+config that cannot work is refused before any work begins, with the keys to change.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+CellName = Literal["rnn", "gru", "lstm"]
+AttentionName = Literal["none", "bahdanau", "luong-dot", "luong-general", "luong-concat"]
+BridgeName = Literal["bridge", "last", "mean", "zeros"]
+OptimizerName = Literal["adam", "adamw", "sgd"]
+ScheduleName = Literal["constant", "plateau", "inverse-sqrt", "linear", "cosine"]
+MetricName = Literal["bleu", "chrf", "chrf++", "ter"]
+MonitorName = Literal["loss", "perplexity", "bleu", "chrf", "chrf++", "ter"]
+BleuTokenizer = Literal["13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "spm", "flores101", "flores200", "none"]
+Precision = Literal["auto", "fp32", "bf16"]
+Positive = Annotated[int, Field(gt=0)]
+File = Annotated[Path, Field(strict=False)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, strict about types, with no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class ParallelText(Section):
+    """Sentence pairs: two text files (one sentence a line) or one TSV (source, tab, target); `.gz` is read too."""
+
+    name: str = "test"
+    """What to call a test set, for `s2s evaluate --test NAME`."""
+    source: File | None = None
+    """File of source sentences."""
+    target: File | None = None
+    """File of target sentences, line by line the translations of `source`."""
+    tsv: File | None = None
+    """One file of both, instead of `source` and `target`."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        pair = self.source is not None and self.target is not None
+        if pair == (self.tsv is not None) or (self.source is None) != (self.target is None):
+            raise ValueError("give either source and target, or tsv alone")
+        return self
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that must exist."""
+        return tuple(path for path in (self.source, self.target, self.tsv) if path is not None)
+
+
+def _as_list(value: Any) -> Any:
+    return (value,) if isinstance(value, dict) else tuple(value) if isinstance(value, list) else value
+
+
+# A before-validator leaves JSON mode, where strictness refuses a list as a tuple and a string as a path.
+OneOrMore = Annotated[
+    tuple[ParallelText, ...],
+    BeforeValidator(_as_list, json_schema_input_type=ParallelText | tuple[ParallelText, ...]),
+]
+
+
+class DataConfig(Section):
+    """Which text to train, validate and test on."""
+
+    train: Annotated[OneOrMore, Field(min_length=1)]
+    """Training text; several sets are read one after the other."""
+    valid: ParallelText
+    """Validation text, decoded every `training.validate_every`."""
+    test: OneOrMore = ()
+    """Test sets for `s2s evaluate`; the first is its default."""
+    max_length: Positive = 150
+    """Training pairs with more pieces than this on a side are dropped."""
+    max_ratio: Annotated[float, Field(ge=1)] = 9.0
+    """Training pairs are dropped where one side has this many times the pieces of the other."""
+
+
+class SamplingConfig(Section):
+    """Subword sampling in training (Kudo 2018; for bpe: dropout of merges, Provilkov et al. 2020)."""
+
+    alpha: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """0 is off. unigram: smoothing, 0.1 to 0.5 is usual. bpe: the share of merges dropped, 0.1 is usual."""
+    nbest: int = -1
+    """unigram: sample from the best N segmentations; -1 from all."""
+
+
+class TokenizerConfig(Section):
+    """SentencePiece (Kudo and Richardson 2018), trained on the training text when the run has no tokenizer yet."""
+
+    type: Literal["unigram", "bpe", "char", "word"] = "unigram"
+    """The segmentation model."""
+    vocab_size: Annotated[int, Field(ge=8)] = 8000
+    """Pieces a vocabulary holds, the four special ones included; for char and word an upper limit."""
+    shared: bool = True
+    """One vocabulary for both sides, or one for each."""
+    character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 1.0
+    """Share of the characters to cover; 0.9995 suits languages of many characters."""
+    normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "nmt_nfkc"
+    """SentencePiece's normalization rule; `_cf` folds case."""
+    byte_fallback: bool = False
+    """Unknown characters become bytes instead of the unknown piece."""
+    user_symbols: tuple[str, ...] = ()
+    """Words that are always one piece of their own."""
+    max_sentences: Positive = 2_000_000
+    """The vocabulary is trained on this many sentences at most, taken evenly from the text."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Subword sampling in training."""
+    model: Path | None = None
+    """An existing SentencePiece model for both sides, instead of training one."""
+    source_model: Path | None = None
+    """An existing model for the source alone; needs `target_model` and `shared: false`."""
+    target_model: Path | None = None
+    """An existing model for the target alone."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.source_model is None) != (self.target_model is None):
+            raise ValueError("source_model and target_model go together")
+        if self.source_model and (self.shared or self.model):
+            raise ValueError("source_model and target_model need shared: false, and no model")
+        if self.model and not self.shared:
+            raise ValueError("model serves both sides: set shared: true, or give source_model and target_model")
+        if self.type in ("char", "word") and self.sampling.alpha:
+            raise ValueError(f"sampling.alpha needs type unigram or bpe: {self.type} has one segmentation only")
+        if self.type == "bpe" and self.sampling.alpha >= 1:
+            raise ValueError("sampling.alpha must be under 1 for bpe, where it is the share of merges dropped")
+        return self
+
+
+class EncoderConfig(Section):
+    """The recurrent encoder."""
+
+    cell: CellName = "lstm"
+    """rnn (tanh, Elman 1990), gru (Cho et al. 2014) or lstm (Hochreiter and Schmidhuber 1997)."""
+    layers: Positive = 1
+    """Stacked layers."""
+    hidden_size: Positive = 256
+    """Units of a layer, in each direction."""
+    bidirectional: bool = True
+    """Read the source from both ends (Schuster and Paliwal 1997)."""
+
+    @property
+    def output_size(self) -> int:
+        """Width of an encoder state, C: both directions side by side."""
+        return self.hidden_size * (2 if self.bidirectional else 1)
+
+
+class DecoderConfig(Section):
+    """The recurrent decoder."""
+
+    cell: CellName = "lstm"
+    """As for the encoder."""
+    layers: Positive = 1
+    """Stacked layers."""
+    hidden_size: Positive = 512
+    """Units of a layer, H."""
+    input_feeding: bool = True
+    """Feed what attention gave at one step into the next (Luong et al. 2015, section 3.3)."""
+    initial_state: BridgeName = "bridge"
+    """From the encoder: tanh(W last) (bridge), its last state itself (last), tanh(W mean) (mean), or zeros."""
+
+
+class ModelConfig(Section):
+    """The encoder-decoder."""
+
+    encoder: EncoderConfig = EncoderConfig()
+    """The encoder."""
+    decoder: DecoderConfig = DecoderConfig()
+    """The decoder."""
+    attention: AttentionName = "luong-general"
+    """none (Sutskever et al. 2014), bahdanau (2015), or Luong et al. 2015: dot, general, concat."""
+    attention_size: Positive | None = None
+    """Width of the network that scores (bahdanau, luong-concat); default: the decoder's hidden_size."""
+    embedding_size: Positive = 256
+    """Width of an embedding, E."""
+    readout_size: Positive | None = None
+    """Width of the attentional state tanh(Wc[c; h]); default: embedding_size where tied, else hidden_size."""
+    tie_embeddings: Literal["none", "target", "all"] = "none"
+    """Share one matrix: target embedding and output (two-way), or the source embedding too (three-way)."""
+    dropout: Rate = 0.2
+    """On embeddings, between layers and on the readout."""
+    word_dropout: Rate = 0.0
+    """Share of input tokens replaced by the unknown piece in training."""
+
+    @property
+    def readout(self) -> int:
+        """Width of the attentional state, R."""
+        tied = self.tie_embeddings != "none"
+        return self.readout_size or (self.embedding_size if tied else self.decoder.hidden_size)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        encoder, decoder, width = self.encoder, self.decoder, self.encoder.output_size
+        if self.attention == "luong-dot" and width != decoder.hidden_size:
+            raise ValueError(
+                f"attention luong-dot needs equal sizes: encoder states have {width}, the decoder {decoder.hidden_size}; "
+                f"set decoder.hidden_size to {width}, change encoder.hidden_size, or use luong-general"
+            )
+        if self.attention == "bahdanau" and not decoder.input_feeding:
+            raise ValueError(
+                "attention bahdanau feeds its context into the cell by definition: "
+                "set decoder.input_feeding to true, or attention to one of the luong kinds"
+            )
+        if decoder.initial_state == "last" and (encoder.cell, encoder.layers, width) != (
+            decoder.cell,
+            decoder.layers,
+            decoder.hidden_size,
+        ):
+            raise ValueError(
+                "decoder.initial_state last needs the same cell and layers on both sides and decoder.hidden_size "
+                f"{width}; change decoder.cell, decoder.layers or decoder.hidden_size, or use bridge"
+            )
+        if self.tie_embeddings != "none" and self.readout != self.embedding_size:
+            raise ValueError(
+                f"tie_embeddings needs readout_size ({self.readout}) equal to embedding_size ({self.embedding_size})"
+            )
+        return self
+
+
+class TrainingConfig(Section):
+    """How to train, how long, and what to keep."""
+
+    max_steps: Positive | None = None
+    """Stop after this many updates."""
+    max_epochs: Positive | None = None
+    """Stop after this many passes over the training text."""
+    max_minutes: Annotated[float, Field(gt=0)] | None = None
+    """Stop after this many minutes of training and validation, over all resumptions."""
+    validate_every: Positive | Literal["epoch"] = "epoch"
+    """Updates between validations, or each epoch."""
+    validation_beam: Positive | None = None
+    """Beam at validation; default: `decoding.beam`. 1 (greedy) saves time."""
+    patience: Positive | None = None
+    """Stop after this many validations without a better `monitor`."""
+    monitor: MonitorName | None = None
+    """What decides the best checkpoint, early stopping and plateaus; default: the first of evaluation.metrics."""
+    batch_tokens: Positive = 4096
+    """Tokens a batch holds, padding included, on the longer of its two sides."""
+    accumulate: Positive = 1
+    """Batches whose gradients make one update."""
+    optimizer: OptimizerName = "adam"
+    """adam (Kingma and Ba 2015), adamw (Loshchilov and Hutter 2019) or sgd."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """The peak of the schedule."""
+    betas: tuple[Rate, Rate] = (0.9, 0.98)
+    """Adam's decay rates."""
+    momentum: Rate = 0.0
+    """Momentum of sgd."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Weight decay (adamw: decoupled)."""
+    schedule: ScheduleName = "constant"
+    """The learning rate after the warm-up, as a function of the step."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Updates over which the learning rate rises from zero."""
+    schedule_steps: Positive | None = None
+    """Horizon of linear and cosine, in updates; default: max_steps."""
+    final_rate: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Linear and cosine end at this share of learning_rate."""
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Plateau: multiply the rate by this..."""
+    plateau_patience: Positive = 2
+    """... after this many validations without a better `monitor`."""
+    label_smoothing: Rate = 0.1
+    """Share of the probability spread over the vocabulary (Szegedy et al. 2016)."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest norm of the gradient; null is off."""
+    average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of an exponential moving average of the weights, which inference then uses; null is off."""
+    average_last: Positive = 1
+    """At the end, average the weights of this many last checkpoints, and keep that if it is better."""
+    keep_last: Positive = 2
+    """Checkpoints kept beside the best one."""
+    max_skips: Positive = 5
+    """Updates in a row that may be skipped because the loss was not finite."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    """Everything random follows from this."""
+    precision: Precision = "auto"
+    """Of the large products; auto is bf16 where the processor has it, else fp32."""
+    device: str = "auto"
+    """auto (CUDA, MPS, else CPU), cpu, cuda, cuda:1, mps."""
+    log_every: Positive = 50
+    """Updates between lines in the log and in metrics.jsonl."""
+    samples: Annotated[int, Field(ge=0)] = 2
+    """Translations shown at each validation."""
+    init_from: Path | None = None
+    """Start from the best weights and the tokenizer of this run (fine-tuning)."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.max_steps is None and self.max_epochs is None and self.max_minutes is None and self.patience is None:
+            raise ValueError("nothing ends this training: set max_steps, max_epochs, max_minutes or patience")
+        if self.schedule in ("linear", "cosine") and not (self.schedule_steps or self.max_steps):
+            raise ValueError(f"schedule {self.schedule} needs a horizon in updates: set schedule_steps or max_steps")
+        if self.schedule == "inverse-sqrt" and not self.warmup_steps:
+            raise ValueError("schedule inverse-sqrt needs warmup_steps")
+        return self
+
+
+class DecodingConfig(Section):
+    """How to translate."""
+
+    beam: Annotated[int, Field(ge=1, le=1000)] = 5
+    """Hypotheses kept for a sentence; 1 is greedy search."""
+    n_best: Positive = 1
+    """Translations given for a sentence."""
+    batch_size: Positive = 64
+    """Sentences decoded at once; it does not change the output."""
+    length_penalty: Annotated[float, Field(ge=0, le=5)] = 1.0
+    """The exponent alpha of Wu et al. 2016, equation 14; 0 is off."""
+    stopping: Literal["early", "exact"] = "early"
+    """When a beam ends: once nothing better is in sight at this length, or once nothing better is possible at all."""
+    max_length: Positive = 250
+    """Most pieces of a translation..."""
+    max_length_ratio: Annotated[float, Field(gt=0)] = 2.0
+    """... and at most this many times the source's, plus ten."""
+    max_source_length: Positive = 1000
+    """Longer sources are cut here, with a warning."""
+    allow_unknown: bool = False
+    """Let the unknown piece stand in a translation."""
+    precision: Precision = "fp32"
+    """fp32 gives the same figures on every machine."""
+    device: str = "auto"
+    """As training.device."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.n_best > self.beam:
+            raise ValueError(f"n_best ({self.n_best}) is more than beam ({self.beam}): raise beam, or lower n_best")
+        return self
+
+
+class EvaluationConfig(Section):
+    """How to score."""
+
+    metrics: Annotated[tuple[MetricName, ...], Field(min_length=1)] = ("bleu", "chrf")
+    """The scores to compute, all by sacreBLEU."""
+    tokenize: BleuTokenizer = "13a"
+    """sacreBLEU's tokenizer for BLEU: char, zh, ja-mecab or ko-mecab suit Chinese, Japanese and Korean."""
+    lowercase: bool = False
+    """Score without regard to case."""
+    min: dict[MetricName, float] = {}
+    """Floors: `s2s evaluate` exits with 1 where a score is below."""
+
+
+class Config(Section):
+    """A whole run."""
+
+    data: DataConfig
+    """Text."""
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    """Pieces."""
+    model: ModelConfig = ModelConfig()
+    """The network."""
+    training: TrainingConfig
+    """Learning."""
+    decoding: DecodingConfig = DecodingConfig()
+    """Search."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Scores."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.model.tie_embeddings == "all" and not self.tokenizer.shared:
+            raise ValueError("model.tie_embeddings all needs one vocabulary: set tokenizer.shared to true")
+        if self.monitor not in ("loss", "perplexity", *self.evaluation.metrics):
+            raise ValueError(f"training.monitor {self.monitor} is not computed: add it to evaluation.metrics")
+        names = [test.name for test in self.data.test]
+        if len(set(names)) < len(names):
+            raise ValueError(f"data.test: each set needs a name of its own (now: {', '.join(names)})")
+        return self
+
+    @property
+    def monitor(self) -> MonitorName:
+        """What decides the best checkpoint."""
+        return self.training.monitor or self.evaluation.metrics[0]
+
+
+# Of these keys, a run that goes on may have other values than when it began: they say how long, or what to keep.
+CHANGEABLE = frozenset(
+    f"training.{key}"
+    for key in ("max_steps", "max_epochs", "max_minutes", "patience", "keep_last", "log_every", "samples")
+)

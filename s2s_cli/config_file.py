@@ -1,0 +1,195 @@
+"""Config files: YAML in, a checked `Config` out, and back; errors name the file, the line, the key and what is allowed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from s2s_cli import yaml12
+from s2s_cli.config import CHANGEABLE, Config, Section
+from s2s_cli.errors import UserError, suggest
+from s2s_cli.yaml12 import KeyPath
+
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads a config file.
+
+    Args:
+        path: the YAML file; relative paths in it are taken from its folder.
+        overrides: `section.key=value`, the value in YAML; relative paths in them are taken from the working directory.
+
+    Raises:
+        UserError: naming file, line and key, what is allowed, and the nearest key where one is unknown.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot read the config: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
+    data, lines = yaml12.parse(text.removeprefix("\ufeff"), str(path))
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: a config is a mapping of sections: {', '.join(Config.model_fields)}")
+    from_options = [_override(data, option) for option in overrides]
+    return _validate(data, lines, str(path), path.resolve().parent, from_options)
+
+
+def parse_config(text: str, name: str, folder: Path) -> Config:
+    """Reads a config from text, as `load_config` does from a file in `folder`."""
+    data, lines = yaml12.parse(text, name)
+    return _validate(data, lines, name, folder, [])
+
+
+def dump_config(config: Config, *, comments: bool = False) -> str:
+    """The config as YAML that reads back equal; with `comments`, every key has its meaning beside it."""
+    data = config.model_dump(mode="json")
+    if not comments:
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=1000)
+    return "\n".join(_commented(Config, data, "")) + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of a config file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "s2s config", **Config.model_json_schema()}
+
+
+def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
+    """Keys whose values differ in a way that makes another run of it: `section.key` to (old, new)."""
+    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and key not in CHANGEABLE]
+    return {key: (before.get(key), after.get(key)) for key in keys}
+
+
+def change(section: AnySection, changes: dict[str, Any], name: str) -> AnySection:
+    """A section with some values changed, checked as if it had been read so.
+
+    Raises:
+        UserError: where a value is not allowed.
+    """
+    try:
+        return type(section).model_validate({**section.model_dump(), **changes})
+    except ValidationError as error:
+        problems = [_describe({**item, "loc": (name, *item["loc"])}, {}, "option", []) for item in error.errors()]
+        raise UserError("\n".join(dict.fromkeys(problems))) from None
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {prefix: value}
+    dot = f"{prefix}." if prefix else ""
+    return {key: leaf for name, item in value.items() for key, leaf in _flat(item, f"{dot}{name}").items()}
+
+
+def _override(data: dict[str, Any], option: str) -> KeyPath:
+    key, equals, text = option.partition("=")
+    keys: KeyPath = tuple(int(part) if part.isdigit() else part for part in key.strip().split("."))
+    if not equals or not all(part != "" for part in keys):
+        raise UserError(f"--set {option}: write section.key=value, for example --set training.max_steps=200")
+    value, _ = yaml12.parse(text, f"--set {key}")
+    place: Any = data
+    for part in keys[:-1]:
+        if isinstance(place, list) and isinstance(part, int) and part < len(place):
+            place = place[part]
+        elif isinstance(place, dict):
+            place = place.setdefault(part, {})
+        else:
+            raise UserError(f"--set {option}: '{part}' is not a section")
+    try:
+        place[keys[-1]] = value
+    except (TypeError, IndexError):
+        raise UserError(f"--set {option}: '{'.'.join(map(str, keys[:-1]))}' is not a section") from None
+    return keys
+
+
+def _validate(
+    data: Any, lines: dict[KeyPath, int], name: str, folder: Path, from_options: Sequence[KeyPath]
+) -> Config:
+    try:
+        # Through JSON, since strict mode takes JSON's lists and strings for tuples and paths.
+        config = Config.model_validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        problems = [_describe(dict(item), lines, name, from_options) for item in error.errors()]
+        raise UserError("\n".join(dict.fromkeys(problems))) from None
+
+    def absolute(path: Path, at: KeyPath) -> Path:
+        given = any(at[: len(option)] == option for option in from_options)
+        return path if path.is_absolute() else (Path.cwd() if given else folder) / path
+
+    resolved = _map_paths(config, (), absolute)
+    assert isinstance(resolved, Config)
+    return resolved
+
+
+def _map_paths(value: Any, at: KeyPath, change: Any) -> Any:
+    """A copy of a config value in which every path has gone through `change`."""
+    if isinstance(value, Path):
+        return change(value, at)
+    if isinstance(value, tuple):
+        return tuple(_map_paths(item, (*at, i), change) for i, item in enumerate(value))
+    if isinstance(value, BaseModel):
+        fields = {name: _map_paths(getattr(value, name), (*at, name), change) for name in type(value).model_fields}
+        return value.model_copy(update=fields)
+    return value
+
+
+def _describe(error: dict[str, Any], lines: dict[KeyPath, int], name: str, from_options: Sequence[KeyPath]) -> str:
+    place: KeyPath = error["loc"]
+    key = ".".join(str(part) for part in place)
+    known = place
+    while known and known not in lines:
+        known = known[:-1]
+    where = f"{name}:{lines[known]}" if known in lines else name
+    if any(place[: len(option)] == option for option in from_options):
+        where = "--set"
+    kind, given = error["type"], error.get("input")
+    if kind == "extra_forbidden":
+        return f"{where}: unknown key {key}: {suggest(str(place[-1]), _keys_at(place[:-1]))}"
+    if kind == "missing":
+        return f"{where}: {key} is missing"
+    if kind == "value_error":
+        return f"{where}: {key + ': ' if key else ''}{error['ctx']['error']}"
+    hint = ""
+    if kind == "literal_error" and isinstance(given, str):
+        choices = [choice.strip(" '") for choice in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        hint = f": {suggest(given, choices)}"
+    message = error["msg"].removeprefix("Input ")
+    return f"{where}: {key}: {message}, not {json.dumps(given, default=str, ensure_ascii=False)[:80]}{hint}"
+
+
+def _keys_at(place: KeyPath) -> list[str]:
+    """The keys that the section at `place` allows."""
+    section: Any = Config
+    for part in (part for part in place if isinstance(part, str)):
+        fields: dict[str, FieldInfo] = getattr(section, "model_fields", {})
+        if part in fields:
+            section = next(_sections(fields[part].annotation), None)
+    return list(getattr(section, "model_fields", {}))
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The config sections named anywhere in a type."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections(argument)
+
+
+def _commented(section: type[BaseModel], data: dict[str, Any], indent: str) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        value, meaning = data[name], " ".join((field.description or "").split())
+        inner = field.annotation
+        if isinstance(value, dict) and isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield f"{indent}{name}:  # {meaning}"
+            yield from _commented(inner, value, indent + "  ")
+        else:
+            text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+            yield f"{indent}{name}: {text.removesuffix(chr(10)).removesuffix(chr(10) + '...')}  # {meaning}"

@@ -1,0 +1,140 @@
+"""Batches of about equal numbers of tokens, from sentences of about equal length, in an order that a seed decides.
+
+Shapes: B batch, S source length, T target length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from s2s_cli.config import SamplingConfig
+from s2s_cli.data.corpus import Corpus
+from s2s_cli.data.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sentence pairs, padded at the end; every source and every target output ends with the end-of-sentence piece."""
+
+    src_BS: Tensor
+    src_len_B: Tensor
+    tgt_in_BT: Tensor
+    tgt_out_BT: Tensor
+    tgt_len_B: Tensor
+
+    @property
+    def tokens(self) -> int:
+        """Target pieces, the ends of sentences included and padding left out."""
+        return int(self.tgt_len_B.sum())
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        return self if device.type == "cpu" else replace(self, **{k: v.to(device) for k, v in vars(self).items()})
+
+
+def pad_rows(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """Rows of ids as one padded int64 tensor (rows, longest) and their lengths."""
+    lengths = [len(row) for row in rows]
+    width = max(lengths)
+    padded = torch.tensor([[*row, *([pad] * (width - len(row)))] for row in rows], dtype=torch.int64)
+    return padded, torch.tensor(lengths)
+
+
+def make_batch(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Batch:
+    """Adds the special pieces and pads."""
+    src, tgt = tokenizer.source.specials, tokenizer.target.specials
+    src_BS, src_len_B = pad_rows([[*row, src.eos] for row in sources], src.pad)
+    tgt_in_BT, tgt_len_B = pad_rows([[tgt.bos, *row] for row in targets], tgt.pad)
+    tgt_out_BT, _ = pad_rows([[*row, tgt.eos] for row in targets], tgt.pad)
+    return Batch(src_BS, src_len_B, tgt_in_BT, tgt_out_BT, tgt_len_B)
+
+
+def plan_batches(src_len: Tensor, tgt_len: Tensor, order: Tensor, batch_tokens: int) -> list[Tensor]:
+    """Cuts a corpus into batches that hold at most `batch_tokens` tokens on either side, padding included.
+
+    Args:
+        src_len, tgt_len: tokens of each pair (N,).
+        order: the pairs in random order (N,); it decides which pairs of equal length meet.
+        batch_tokens: the budget. A single pair that exceeds it makes a batch of its own.
+
+    Returns:
+        The indices of each batch, shortest batches first.
+    """
+    widest = int(src_len.max()) + 1 if len(src_len) else 1
+    key = tgt_len[order] * widest + src_len[order]
+    order = order[torch.argsort(key, stable=True)]
+    batches, start, src_width, tgt_width = [], 0, 0, 0
+    for position, (source, target) in enumerate(zip(src_len[order].tolist(), tgt_len[order].tolist(), strict=True)):
+        src_width, tgt_width = max(src_width, source), max(tgt_width, target)
+        if position > start and (position - start + 1) * max(src_width, tgt_width) > batch_tokens:
+            batches.append(order[start:position])
+            start, src_width, tgt_width = position, source, target
+    if start < len(order):
+        batches.append(order[start:])
+    return batches
+
+
+class Sampler:
+    """The training batches, epoch after epoch.
+
+    The batches of an epoch are a function of the seed and the epoch alone, so the position (`state`) is two numbers.
+    """
+
+    def __init__(
+        self, corpus: Corpus, tokenizer: Tokenizer, batch_tokens: int, seed: int, sampling: SamplingConfig | None = None
+    ) -> None:
+        self._corpus = corpus
+        self._tokenizer = tokenizer
+        self._batch_tokens = batch_tokens
+        self._seed = seed
+        self._sampling = sampling if sampling and sampling.alpha else None
+        self._start_epoch(0, 0)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed, from 0."""
+        return self._epoch
+
+    @property
+    def progress(self) -> float:
+        """Share of the present epoch that was given out, from 0 to 1."""
+        return self._index / len(self._plan)
+
+    @property
+    def state(self) -> dict[str, int]:
+        """The position: give it to `restore` to go on with the very next batch."""
+        return {"epoch": self._epoch, "index": self._index}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Moves to a position."""
+        self._start_epoch(state["epoch"], state["index"])
+
+    def _start_epoch(self, epoch: int, index: int) -> None:
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self._corpus), generator=generator)
+        lengths = self._corpus.source.lengths + 1, self._corpus.target.lengths + 1
+        plan = plan_batches(*lengths, order, self._batch_tokens)
+        self._plan = [plan[i] for i in torch.randperm(len(plan), generator=generator).tolist()]
+        self._epoch, self._index = epoch, index
+
+    def next(self) -> Batch:
+        """The next batch; a new epoch begins when the last batch of one was given out."""
+        rows = self._plan[self._index].tolist()
+        seed = (self._seed * 7_919 + self._epoch * 104_729 + self._index) % 2**31
+        self._index += 1
+        if self._index == len(self._plan):
+            self._start_epoch(self._epoch + 1, 0)
+        if self._sampling and self._corpus.texts:
+            sources, targets = ([side[row] for row in rows] for side in self._corpus.texts)
+            sampled = (
+                self._tokenizer.source.sample(sources, self._sampling, seed),
+                self._tokenizer.target.sample(targets, self._sampling, seed + 1),
+            )
+            return make_batch(*sampled, self._tokenizer)
+        pairs = [(self._corpus.source[row].tolist(), self._corpus.target[row].tolist()) for row in rows]
+        return make_batch([source for source, _ in pairs], [target for _, target in pairs], self._tokenizer)
+

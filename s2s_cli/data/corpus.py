@@ -1,0 +1,208 @@
+"""Parallel text: strict reading, filters, and a compact corpus of piece ids."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import itertools
+import zlib
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from s2s_cli.config import DataConfig, ParallelText, TokenizerConfig
+from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
+from s2s_cli.errors import UserError
+
+CHUNK = 4096  # sentences given to SentencePiece at once
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 text file, `.gz` unpacked; a line ends with LF and nothing else (a CR before it is dropped).
+
+    Raises:
+        UserError: naming file and line, where the file cannot be read or is not UTF-8.
+    """
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+                yield text.removeprefix("\ufeff") if number == 1 else text
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}:{number}: not UTF-8 (byte {error.start + 1} of the line); repair the file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot read it: {reason}") from None
+
+
+def read_pairs(text: ParallelText) -> Iterator[tuple[str, str]]:
+    """The sentence pairs of a parallel text, in order.
+
+    Raises:
+        UserError: where the sides do not have the same number of lines, or a TSV line lacks its tab.
+    """
+    if text.tsv is not None:
+        for number, line in enumerate(read_lines(text.tsv), 1):
+            columns = line.split("\t")
+            if len(columns) < 2:
+                raise UserError(f"{text.tsv}:{number}: no tab: a line is the source, a tab, and the target")
+            yield columns[0], columns[1]
+        return
+    assert text.source is not None and text.target is not None
+    sides = itertools.zip_longest(read_lines(text.source), read_lines(text.target))
+    for number, (source, target) in enumerate(sides, 1):
+        if source is None or target is None:
+            short, long = (text.source, text.target) if source is None else (text.target, text.source)
+            total = number + sum(1 for _ in sides)
+            raise UserError(f"{short} ends after {number - 1} lines, but {long} has {total}: the sides are misaligned")
+        yield source, target
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Many sequences of piece ids in two flat tensors: `ids` (int32) and `offsets` (int64, one more than sequences)."""
+
+    ids: Tensor
+    offsets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.ids[int(self.offsets[index]) : int(self.offsets[index + 1])]
+
+    @property
+    def lengths(self) -> Tensor:
+        """Pieces of each sequence."""
+        return self.offsets.diff()
+
+
+class SequencesBuilder:
+    """Packs lists of ids one at a time, so that only the flat form is ever held."""
+
+    def __init__(self) -> None:
+        self._ids = array("i")
+        self._offsets = array("q", [0])
+
+    def append(self, ids: Sequence[int]) -> None:
+        """Adds a sequence at the end."""
+        self._ids.extend(ids)
+        self._offsets.append(len(self._ids))
+
+    def build(self) -> Sequences:
+        """The sequences so far."""
+        empty = torch.zeros(0, dtype=torch.int32)  # frombuffer refuses an empty buffer
+        ids = torch.frombuffer(self._ids, dtype=torch.int32) if self._ids else empty
+        return Sequences(ids, torch.frombuffer(self._offsets, dtype=torch.int64))
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Tokenized sentence pairs; `texts` beside them where subword sampling or scoring needs the words."""
+
+    source: Sequences
+    target: Sequences
+    texts: tuple[list[str], list[str]] | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the pieces: a run that goes on must go on with the same corpus."""
+        digest = hashlib.sha256()
+        for side in (self.source, self.target):
+            for tensor in (side.ids, side.offsets):
+                digest.update(memoryview(tensor.numpy()))
+        return digest.hexdigest()
+
+
+def read_corpus(
+    texts: Sequence[ParallelText], tokenizer: Tokenizer, filters: DataConfig | None = None, *, keep_text: bool = False
+) -> Corpus:
+    """Reads and tokenizes parallel text in one pass.
+
+    Args:
+        texts: the sets, read one after the other.
+        tokenizer: gives the pieces.
+        filters: where given, pairs with a blank side, too many pieces or too unequal lengths are dropped and counted.
+        keep_text: keep the sentences themselves too.
+
+    Raises:
+        UserError: where a file is missing, misaligned, not UTF-8, or nothing is left.
+    """
+    dropped: dict[str, int] = {}
+    kept: tuple[list[str], list[str]] = ([], [])
+    source_ids, target_ids = SequencesBuilder(), SequencesBuilder()
+    lines = itertools.chain.from_iterable(read_pairs(text) for text in texts)
+    while chunk := list(itertools.islice(lines, CHUNK)):
+        sources, targets = zip(*chunk, strict=True)
+        encoded = zip(tokenizer.source.encode(sources), tokenizer.target.encode(targets), strict=True)
+        for pair, (source, target) in zip(chunk, encoded, strict=True):
+            if filters and (reason := _reason_to_drop(len(source), len(target), filters)):
+                dropped[reason] = dropped.get(reason, 0) + 1
+                continue
+            source_ids.append(source)
+            target_ids.append(target)
+            if keep_text:
+                kept[0].append(pair[0])
+                kept[1].append(pair[1])
+    corpus = Corpus(source_ids.build(), target_ids.build(), kept if keep_text else None, dropped)
+    if not len(corpus):
+        names = ", ".join(str(path) for text in texts for path in text.files)
+        lost = f"; dropped: {describe_dropped(dropped)}" if dropped else ""
+        raise UserError(f"{names}: no sentence pairs are left to use{lost}")
+    return corpus
+
+
+def _reason_to_drop(source: int, target: int, filters: DataConfig) -> str | None:
+    if not source or not target:
+        return "blank"
+    if max(source, target) > filters.max_length:
+        return "too long"
+    if max(source, target) > filters.max_ratio * min(source, target):
+        return "unequal lengths"
+    return None
+
+
+def describe_dropped(dropped: dict[str, int]) -> str:
+    """For example "3 blank, 12 too long"."""
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(dropped.items()))
+
+
+def train_tokenizer(texts: Sequence[ParallelText], config: TokenizerConfig) -> Tokenizer:
+    """Trains the vocabularies that the config asks for on both sides of the training text."""
+    total = sum(1 for _ in itertools.chain.from_iterable(read_pairs(text) for text in texts))
+    if not total:
+        raise UserError(f"{', '.join(str(path) for text in texts for path in text.files)}: no lines to train on")
+    sides = (0, 1) if config.shared else (0,)
+    stride = max(1, -(-total * len(sides) // config.max_sentences))
+
+    def side(*columns: int) -> Iterator[str]:
+        pairs = itertools.chain.from_iterable(read_pairs(text) for text in texts)
+        for pair in itertools.islice(pairs, 0, None, stride):
+            yield from (pair[column] for column in columns)
+
+    if config.shared:
+        both = train_vocabulary(side(0, 1), config, "shared")
+        return Tokenizer(both, both)
+    return Tokenizer(train_vocabulary(side(0), config, "source"), train_vocabulary(side(1), config, "target"))
+
+
+def unknown_rate(sequences: Sequences, unk: int) -> float:
+    """Share of pieces that are the unknown piece, from 0 to 1."""
+    return float((sequences.ids == unk).double().mean()) if sequences.ids.numel() else 0.0
+
+
+def count_overlap(train: Sequence[ParallelText], held_out: ParallelText) -> int:
+    """How many source sentences of a held-out set stand in the training set too."""
+    sentences = [source.strip() for source, _ in read_pairs(held_out)]
+    wanted = set(sentences)
+    seen = {s.strip() for text in train for s, _ in read_pairs(text) if s.strip() in wanted}
+    return sum(sentence in seen for sentence in sentences)

@@ -1,0 +1,129 @@
+"""What people see: progress and messages on standard error, score tables on standard output.
+
+On a terminal there is a progress bar; elsewhere plain lines. Messages also go to the run's log once it has one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from s2s_cli.evaluate import Evaluation
+from s2s_cli.files import disk_error, write_atomically
+
+
+class Display:
+    """Messages and progress. Nothing here decides anything."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._log: IO[str] | None = None
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    @contextlib.contextmanager
+    def logging_to(self, path: Path) -> Iterator[None]:
+        """Inside, messages are appended to a file too, with the time."""
+        with open(path, "a", encoding="utf-8") as self._log:
+            try:
+                yield
+            finally:
+                self._log = None
+
+    def info(self, text: str) -> None:
+        """A line for the user."""
+        self._print(text, escape(text))
+
+    def warn(self, text: str) -> None:
+        """A line that the user should not miss."""
+        self._print(f"warning: {text}", f"[yellow]warning:[/] {escape(text)}")
+
+    def _print(self, plain: str, styled: str) -> None:
+        with contextlib.suppress(OSError):  # whoever read our standard error may have gone; the work goes on
+            self.console.print(styled)
+        if self._log:
+            stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+            self._log.writelines(f"{stamp} {line}\n" for line in plain.splitlines() or [""])
+            self._log.flush()
+
+    @contextlib.contextmanager
+    def training(self, total: int | None, done: int) -> Iterator[None]:
+        """Inside, `step` shows a progress bar on a terminal, else a line now and then."""
+        if not self.console.is_terminal:
+            yield
+            return
+        columns = (
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as self._progress:
+            self._task = self._progress.add_task("step", total=total, completed=done, figures="")
+            try:
+                yield
+            finally:
+                self._progress, self._task = None, None
+
+    def advance(self, step: int, figures: str) -> None:
+        """Moves the progress bar, where there is one."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=step, figures=figures)
+
+    def step(self, step: int, figures: str) -> None:
+        """A line of training figures: to the log, and to a standard error that has no bar."""
+        if self._progress is None:
+            self.info(f"step {step:,}: {figures}")
+        elif self._log:
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} step {step:,}: {figures}\n")
+            self._log.flush()
+
+    def validation(self, step: int, scores: Mapping[str, float], best: bool, samples: Sequence[Sequence[str]]) -> None:
+        """The scores of a validation, and a few translations."""
+        figures = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
+        self.info(f"validation at step {step:,}: {figures}{' (best so far)' if best else ''}")
+        for source, reference, hypothesis in samples:
+            self.info(f"    source      {source}\n    reference   {reference}\n    translation {hypothesis}")
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """The score table, on standard output."""
+    rows = []
+    for name, score in evaluation.scores.items():
+        interval = "" if score.low is None or score.high is None else f"{score.low:.2f} to {score.high:.2f}"
+        rows.append((name, f"{score.value:.2f}", interval, score.signature))
+    header = ("metric", "score", "95 % interval", "signature")
+    if sys.stdout.isatty():
+        table = Table(*header)
+        for row in rows:
+            table.add_row(*row)
+        Console(highlight=False).print(table)
+    else:
+        widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+        for row in (header, *rows):
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for gate in evaluation.gates:
+        print(f"{'passed' if gate.passed else 'MISSED'}: {gate.metric} {gate.value:.2f}, at least {gate.floor:g} wanted")
+
+
+def write_json(destination: str, content: Mapping[str, Any]) -> None:
+    """One JSON object, to a file or (`-`) to standard output."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    if destination == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        write_atomically(Path(destination), text.encode())
+    except OSError as error:
+        raise disk_error(error, f"cannot write {destination}") from None

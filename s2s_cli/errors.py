@@ -1,0 +1,47 @@
+"""The few exceptions that end a command with one clear line and an exit code.
+
+Exit codes: 0 done; 1 a gate was missed; 2 the user must change something; 3 the run failed; 70 an internal
+error; 130 and 143 after SIGINT and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+GATE_MISSED = 1
+INTERNAL_ERROR = 70
+
+
+class S2SError(Exception):
+    """An end that was foreseen: its text is shown to the user, without a traceback."""
+
+    exit_code = INTERNAL_ERROR
+
+
+class UserError(S2SError):
+    """The user must change something: an option, the config, a file."""
+
+    exit_code = 2
+
+
+class RunFailed(S2SError):
+    """The run could not go on: it diverged, the disk is full, memory ran out."""
+
+    exit_code = 3
+
+
+class Stopped(S2SError):
+    """A signal asked the command to stop."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+def suggest(name: str, choices: Iterable[str]) -> str:
+    """Words for an error about an unknown name: the nearest of `choices`, and all of them."""
+    known = list(choices)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    nearest = f"did you mean '{near[0]}'? " if near else ""
+    return f"{nearest}(known: {', '.join(known)})"

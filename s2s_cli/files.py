@@ -1,0 +1,92 @@
+"""Files that are whole or absent: written aside, synced, then renamed into place."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from s2s_cli.errors import RunFailed, S2SError, UserError
+
+
+def sha256(data: bytes) -> str:
+    """Hexadecimal SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Writes a new file and waits until it is on the disk."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Waits until the names in a folder are on the disk (where the system can say so)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Puts `data` at `path`: whoever looks there sees the old content or the new, never a part."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write_synced(aside, data)
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def disk_error(error: OSError, doing: str) -> S2SError:
+    """The one line that tells of an I/O error."""
+    what = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
+    where = f" ({error.filename})" if error.filename else ""
+    return RunFailed(f"{doing}: {what}{where}; what was saved before is untouched")
+
+
+@contextmanager
+def open_binary(path: Path | None, default: IO[str]) -> Iterator[BinaryIO]:
+    """A file to read bytes from, or the bytes under a text stream where no path is given."""
+    if path is None:
+        yield default.buffer  # type: ignore[attr-defined]
+        return
+    try:
+        file = open(path, "rb")
+    except OSError as error:
+        raise UserError(f"{path}: cannot read it: {error.strerror}") from None
+    with file:
+        yield file
+
+
+@contextmanager
+def replaced_when_done(path: Path | None, default: IO[str]) -> Iterator[BinaryIO]:
+    """A file to write bytes to, which takes its name only when all went well; or the bytes under a text stream."""
+    if path is None:
+        yield default.buffer  # type: ignore[attr-defined]
+        return
+    if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
+        with open(path, "wb") as file:
+            yield file
+        return
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(aside, "wb") as file:
+            yield file
+        os.replace(aside, path)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise UserError(f"{path}: cannot write it: {error.strerror}") from None
+    finally:
+        aside.unlink(missing_ok=True)

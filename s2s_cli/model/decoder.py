@@ -1,0 +1,167 @@
+"""The recurrent decoder: how it starts, one step, and a whole target at once where nothing is fed back.
+
+The shapes' legend is in `interface.py`; F is what is fed into the cell beside the embedding, G a cell's gates.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from s2s_cli.config import ModelConfig
+from s2s_cli.model.attention import ATTENTIONS
+from s2s_cli.model.interface import Attended, CellState, DecoderState, Encoded, Memory
+from s2s_cli.model.recurrent import CELLS
+
+
+class InitialState(nn.Module):
+    """Zeros: the decoder starts from nothing. The other kinds inherit what they share."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.layers, self.hidden_size = config.decoder.layers, config.decoder.hidden_size
+        self.parts = CELLS[config.decoder.cell].parts
+
+    def forward(self, encoded: Encoded) -> tuple[CellState, ...]:
+        """The first state of each layer."""
+        zeros = encoded.last_BC.new_zeros(len(encoded.last_BC), self.hidden_size)
+        return tuple((zeros,) * self.parts for _ in range(self.layers))
+
+
+class Bridge(InitialState):
+    """tanh(W x + b) for every part of every layer's state, x the encoder's last state (Bahdanau et al. 2015, A.2.2)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.projection = nn.Linear(config.encoder.output_size, self.layers * self.parts * self.hidden_size)
+
+    def summary(self, encoded: Encoded) -> Tensor:
+        """What the state is made from, (B, C)."""
+        return encoded.last_BC
+
+    def forward(self, encoded: Encoded) -> tuple[CellState, ...]:
+        parts = torch.tanh(self.projection(self.summary(encoded))).split(self.hidden_size, dim=-1)
+        return tuple(tuple(parts[i : i + self.parts]) for i in range(0, len(parts), self.parts))
+
+
+class MeanBridge(Bridge):
+    """As the bridge, x the mean of all encoder states (Sennrich et al. 2017, Nematus)."""
+
+    def summary(self, encoded: Encoded) -> Tensor:
+        mask_BS1 = encoded.mask_BS[:, :, None].to(encoded.states_BSC.dtype)
+        return (encoded.states_BSC * mask_BS1).sum(1) / mask_BS1.sum(1)
+
+
+class LastState(InitialState):
+    """Layer by layer the encoder's last state itself (Sutskever et al. 2014)."""
+
+    def forward(self, encoded: Encoded) -> tuple[CellState, ...]:
+        return encoded.finals
+
+
+INITIAL_STATES: dict[str, type[InitialState]] = {
+    "bridge": Bridge,
+    "last": LastState,
+    "mean": MeanBridge,
+    "zeros": InitialState,
+}
+
+
+class Decoded(NamedTuple):
+    """A whole target, teacher-forced."""
+
+    readout_BTR: Tensor
+    weights_BTS: Tensor
+
+
+class Decoder(nn.Module):
+    """Stacked recurrent layers that look at a memory at each step."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention = ATTENTIONS[config.attention](config)
+        self.initial_state = INITIAL_STATES[config.decoder.initial_state](config)
+        self.hidden_size = config.decoder.hidden_size
+        self.embedding_size = config.embedding_size
+        self.feed_size = 0 if self.attention.before_cell or not config.decoder.input_feeding else config.readout
+        fed_size = self.attention.context_size if self.attention.before_cell else self.feed_size
+        self.feeds_back = fed_size > 0
+        widths = [config.embedding_size + fed_size] + [self.hidden_size] * (config.decoder.layers - 1)
+        kind = CELLS[config.decoder.cell]
+        self.layers = nn.ModuleList(kind(width, self.hidden_size) for width in widths)
+        self.combine = nn.Linear(self.attention.context_size + self.hidden_size, config.readout, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def start(self, encoded: Encoded) -> DecoderState:
+        """The state before the first step, one row for each sentence."""
+        rows = len(encoded.last_BC)
+        feed_NR = encoded.last_BC.new_zeros(rows, self.feed_size)
+        return DecoderState(self.initial_state(encoded), feed_NR, self.attention.initial_state(rows))
+
+    def forward(self, x_BTE: Tensor, state: DecoderState, memory: Memory) -> Decoded:
+        """All steps of a known target.
+
+        Args:
+            x_BTE: embedded target inputs.
+            state: from `start`.
+            memory: the sources.
+        """
+        if not self.feeds_back:
+            h_BTH = x_BTE
+            for number, layer in enumerate(self.layers):
+                h_BTH, _ = layer(self.dropout(h_BTH) if number else h_BTH, state.cells[number])
+            attended = self.attention.attend(h_BTH, memory, state.attention)
+            return Decoded(self._readout(attended.context_BQC, h_BTH), attended.weights_BQS)
+        readouts, weights = [], []
+        for gates_NG in self._embedding_gates(x_BTE).unbind(1):
+            readout_BQR, attended, state = self._advance(gates_NG, state, memory)
+            readouts.append(readout_BQR)
+            weights.append(attended.weights_BQS)
+        return Decoded(torch.cat(readouts, dim=1), torch.cat(weights, dim=1))
+
+    def step(self, x_NE: Tensor, state: DecoderState, memory: Memory) -> tuple[Tensor, Tensor, DecoderState]:
+        """One step for Q hypotheses of each of B sentences, N = B x Q rows.
+
+        Returns:
+            The attentional states (B, Q, R), attention weights (B, Q, S) and the next state.
+        """
+        readout_BQR, attended, state = self._advance(self._embedding_gates(x_NE), state, memory)
+        return readout_BQR, attended.weights_BQS, state
+
+    def _embedding_gates(self, x_E: Tensor) -> Tensor:
+        """The embedding's part of the first layer's W x + b: one product for all steps, since nothing is fed into it."""
+        weight_GI, bias_G = self.layers[0].input_weight  # type: ignore[union-attr,misc]
+        return F.linear(x_E, weight_GI[:, : self.embedding_size], bias_G)
+
+    def _advance(
+        self, gates_NG: Tensor, state: DecoderState, memory: Memory
+    ) -> tuple[Tensor, Attended, DecoderState]:
+        def by_sentence(h_NH: Tensor) -> Tensor:
+            return h_NH.view(memory.mask_BS.shape[0], -1, self.hidden_size)
+
+        if self.attention.before_cell:
+            attended = self.attention.attend(by_sentence(state.cells[-1][0]), memory, state.attention)
+            fed_NF = attended.context_BQC.flatten(0, 1)
+        else:
+            fed_NF = state.feed_NR
+        cells: list[CellState] = []
+        for number, layer in enumerate(self.layers):
+            weight_GI, bias_G = layer.input_weight  # type: ignore[misc]
+            if number:
+                gates_NG = F.linear(self.dropout(cells[-1][0]), weight_GI, bias_G)
+            elif self.feeds_back:
+                gates_NG = gates_NG + F.linear(fed_NF, weight_GI[:, self.embedding_size :])
+            cells.append(layer.step(gates_NG, state.cells[number]))  # type: ignore[operator]
+        h_BQH = by_sentence(cells[-1][0])
+        if not self.attention.before_cell:
+            attended = self.attention.attend(h_BQH, memory, state.attention)
+        readout_BQR = self._readout(attended.context_BQC, h_BQH)
+        feed_NR = readout_BQR.flatten(0, 1) if self.feed_size else state.feed_NR
+        return readout_BQR, attended, DecoderState(tuple(cells), feed_NR, attended.state)
+
+    def _readout(self, context_BQC: Tensor, h_BQH: Tensor) -> Tensor:
+        """Luong et al. 2015, equation 5: the attentional state tanh(Wc[c; h])."""
+        return torch.tanh(self.combine(torch.cat((context_BQC, h_BQH), dim=-1)))

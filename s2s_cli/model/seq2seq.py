@@ -1,0 +1,112 @@
+"""The encoder-decoder: embeddings, encoder, decoder and output. The shapes' legend is in `interface.py`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from s2s_cli.config import ModelConfig
+from s2s_cli.data.batches import Batch
+from s2s_cli.data.tokenizer import Specials, Tokenizer
+from s2s_cli.model.decoder import Decoder
+from s2s_cli.model.interface import DecoderState, Memory, Step
+from s2s_cli.model.loss import linear_cross_entropy
+from s2s_cli.model.recurrent import Encoder
+
+
+class Losses(NamedTuple):
+    """Summed over the target pieces of a batch."""
+
+    smoothed: Tensor
+    """What training minimizes."""
+    nll: Tensor
+    """Negative log-likelihood in nats; carries no gradient."""
+
+
+class Seq2Seq(nn.Module):
+    """A recurrent encoder-decoder (Sutskever et al. 2014; Cho et al. 2014) with selectable attention.
+
+    Args:
+        config: the model section.
+        source_size, target_size: pieces in each vocabulary.
+        source, target: their special pieces.
+    """
+
+    def __init__(
+        self, config: ModelConfig, source_size: int, target_size: int, source: Specials, target: Specials
+    ) -> None:
+        super().__init__()
+        self.source, self.target = source, target
+        self.word_dropout = config.word_dropout
+        self.dropout = nn.Dropout(config.dropout)
+        self.source_embedding = _embedding(source_size, config.embedding_size)
+        self.target_embedding = _embedding(target_size, config.embedding_size)
+        self.output = nn.Linear(config.readout, target_size)
+        nn.init.zeros_(self.output.bias)
+        if config.tie_embeddings == "all":
+            self.target_embedding.weight = self.source_embedding.weight
+        if config.tie_embeddings != "none":
+            self.output.weight = self.target_embedding.weight
+        keep_finals = config.decoder.initial_state == "last"
+        self.encoder = Encoder(config.encoder, config.embedding_size, config.dropout, keep_finals=keep_finals)
+        self.decoder = Decoder(config)
+
+    def encode(self, src_BS: Tensor, src_len_B: Tensor) -> tuple[Memory, DecoderState]:
+        """Reads sources: what the decoder looks at, and the state it starts from, one row for each sentence."""
+        x_BSE = self.dropout(self.source_embedding(self._drop_words(src_BS, self.source)))
+        encoded = self.encoder(x_BSE, src_len_B)
+        return self.decoder.attention.memorize(encoded), self.decoder.start(encoded)
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Teacher forcing: the attentional states of all target positions (B, T, R), and attention weights (B, T, S)."""
+        memory, state = self.encode(batch.src_BS, batch.src_len_B)
+        x_BTE = self.dropout(self.target_embedding(self._drop_words(batch.tgt_in_BT, self.target)))
+        readout_BTR, weights_BTS = self.decoder(x_BTE, state, memory)
+        return readout_BTR, weights_BTS
+
+    def losses(self, batch: Batch, label_smoothing: float = 0.0) -> Losses:
+        """The losses of a batch; padding is left out before the output layer, its largest product."""
+        readout_BTR, _ = self(batch)
+        position_T = torch.arange(batch.tgt_out_BT.shape[1], device=batch.tgt_len_B.device)
+        mask_BT = position_T[None, :] < batch.tgt_len_B[:, None]
+        readout_NR = self.dropout(readout_BTR[mask_BT])
+        targets_N = batch.tgt_out_BT[mask_BT]
+        return Losses(*linear_cross_entropy(readout_NR, self.output.weight, self.output.bias, targets_N, label_smoothing))
+
+    def step(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step:
+        """One step of search for Q hypotheses of each sentence; rows of `state` are sentence by sentence."""
+        x_NE = self.target_embedding(tokens_BQ.flatten())
+        readout_BQR, weights_BQS, state = self.decoder.step(x_NE, state, memory)
+        return Step(self.output(readout_BQR), weights_BQS, state)
+
+    def _drop_words(self, tokens: Tensor, specials: Specials) -> Tensor:
+        """Word dropout (Gal and Ghahramani 2016, section 4.2): tokens of text become unknown at random."""
+        if not self.training or not self.word_dropout:
+            return tokens
+        drop = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
+        return tokens.masked_fill(drop & (tokens != specials.eos) & (tokens != specials.bos), specials.unk)
+
+
+def _embedding(size: int, width: int) -> nn.Embedding:
+    embedding = nn.Embedding(size, width)
+    nn.init.normal_(embedding.weight, std=width**-0.5)
+    return embedding
+
+
+def build_model(config: ModelConfig, tokenizer: Tokenizer) -> Seq2Seq:
+    """The model that a config describes, for a tokenizer, with fresh weights from torch's generator."""
+    source, target = tokenizer.source, tokenizer.target
+    return Seq2Seq(config, len(source), len(target), source.specials, target.specials)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Weights, shared ones counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def log_probabilities(step: Step) -> Tensor:
+    """Log-softmax of a step's logits in fp32, (B, Q, V)."""
+    return F.log_softmax(step.logits_BQV, dim=-1, dtype=torch.float32)

@@ -1,0 +1,188 @@
+"""The run directory: its layout, its version, its pointers, its lock, and how a model is found.
+
+    config.yaml   tokenizer/   checkpoints/step-00001200/   best   last   metrics.jsonl   train.log   lock
+
+The first line of `config.yaml` holds the format version and a SHA-256 of the rest, so that damage shows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from s2s_cli import __version__
+from s2s_cli.config import Config
+from s2s_cli.config_file import dump_config, parse_config
+from s2s_cli.data.tokenizer import Tokenizer
+from s2s_cli.errors import UserError
+from s2s_cli.files import sha256, write_atomically
+
+FORMAT = 1
+RUNS = Path("runs")
+ENVIRONMENT = "S2S_MODEL"
+
+_HEADER = re.compile(r"# s2s run, format (\d+), written by s2s (\S+), sha256 ([0-9a-f]{64})\n")
+_CHECKPOINT = re.compile(r"(step|average)-\d{8,}")
+
+
+class RunDirectory:
+    """Paths and small files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_path = path / "config.yaml"
+        self.tokenizer_path = path / "tokenizer"
+        self.checkpoints_path = path / "checkpoints"
+        self.metrics_path = path / "metrics.jsonl"
+        self.log_path = path / "train.log"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return self.config_path.exists()
+
+    def create(self) -> None:
+        """Makes the folders.
+
+        Raises:
+            UserError: where something else already stands there.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path}: this is a file; choose another folder with --run")
+        try:
+            self.tokenizer_path.mkdir(parents=True, exist_ok=True)
+            self.checkpoints_path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot make the run directory: {error.strerror}") from None
+
+    def write_config(self, config: Config) -> None:
+        """Writes the resolved config."""
+        body = dump_config(config)
+        header = f"# s2s run, format {FORMAT}, written by s2s {__version__}, sha256 {sha256(body.encode())}\n"
+        write_atomically(self.config_path, (header + body).encode())
+
+    def read_config(self) -> Config:
+        """The resolved config.
+
+        Raises:
+            UserError: where there is none, it is damaged, or it is of another format version.
+        """
+        try:
+            text = self.config_path.read_bytes().decode("utf-8")
+        except OSError as error:
+            raise UserError(f"{self.path}: no run is here ({error.strerror}: config.yaml)") from None
+        except UnicodeDecodeError:
+            raise UserError(f"{self.config_path}: damaged (not UTF-8)") from None
+        header = _HEADER.match(text)
+        if header is None:
+            raise UserError(f"{self.config_path}: this is not the config of a run, or its first line is damaged")
+        if int(header[1]) != FORMAT:
+            raise UserError(
+                f"{self.path}: a run of format {header[1]}, written by s2s {header[2]}; this s2s {__version__} reads "
+                f"format {FORMAT}: use s2s {header[2]}"
+            )
+        body = text[header.end() :]
+        if sha256(body.encode()) != header[3]:
+            raise UserError(f"{self.config_path}: damaged or edited: it does not match the hash in its first line")
+        return parse_config(body, str(self.config_path), self.path)
+
+    def write_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Saves the tokenizer's model files."""
+        for name, data in tokenizer.files.items():
+            write_atomically(self.tokenizer_path / name, data)
+
+    def read_tokenizer_files(self) -> dict[str, bytes]:
+        """The tokenizer's model files as they stand; empty where there are none yet."""
+        names = ("shared.model", "source.model", "target.model")
+        return {name: (self.tokenizer_path / name).read_bytes() for name in names if (self.tokenizer_path / name).exists()}
+
+    def pointer(self, name: str) -> Path | None:
+        """The checkpoint that `best` or `last` names, if any.
+
+        Raises:
+            UserError: where the pointer holds no checkpoint's name, or that checkpoint is gone.
+        """
+        try:
+            target = (self.path / name).read_bytes()[:100].decode("utf-8", "replace").strip()
+        except OSError:
+            return None
+        if not _CHECKPOINT.fullmatch(target):
+            raise UserError(f"{self.path / name}: damaged: it names no checkpoint; {self._offer(name)}")
+        checkpoint = self.checkpoints_path / target
+        if not checkpoint.is_dir() or checkpoint.is_symlink():
+            raise UserError(f"{self.path / name}: names {target}, which is not there; {self._offer(name)}")
+        return checkpoint
+
+    def point(self, name: str, checkpoint: Path) -> None:
+        """Moves a pointer."""
+        write_atomically(self.path / name, f"{checkpoint.name}\n".encode())
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints of training steps, oldest first."""
+        return sorted(self.checkpoints_path.glob("step-????????*"))
+
+    def _offer(self, name: str) -> str:
+        present = [path.name for path in self.checkpoints()]
+        return f"checkpoints here: {', '.join(present)} (write one of them into {name})" if present else "none is here"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run for one trainer; the system lets go of it when the process ends, however it ends.
+
+        Raises:
+            UserError: where another process holds it; names that process.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / "lock", "a+b") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                holder = file.read(32).decode("ascii", "replace").strip() or "another process"
+                raise UserError(f"{self.path}: process {holder} is training here; wait, or choose --run") from None
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n".encode())
+            file.flush()
+            yield
+
+
+def record_latest(run: RunDirectory) -> None:
+    """Makes this run the default model in the working directory."""
+    runs, path = RUNS.resolve(), run.path.resolve()
+    name = path.relative_to(runs) if path.is_relative_to(runs) else path
+    RUNS.mkdir(exist_ok=True)
+    write_atomically(RUNS / "latest", f"{name}\n".encode())
+
+
+def find_model(path: Path | None) -> tuple[RunDirectory, Path]:
+    """The run and the checkpoint to use.
+
+    Args:
+        path: a run directory or one of its checkpoints; default: $S2S_MODEL, else the run that finished last.
+
+    Raises:
+        UserError: where none is found; says how to make one.
+    """
+    how = "train one with `s2s train --config FILE`, or name one with --model DIR or the variable S2S_MODEL"
+    if path is None and os.environ.get(ENVIRONMENT):
+        path = Path(os.environ[ENVIRONMENT])
+    if path is None:
+        try:
+            path = RUNS / (RUNS / "latest").read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise UserError(f"no model: no run has finished in {RUNS.resolve()}; {how}") from None
+    if not path.is_dir():
+        raise UserError(f"{path}: no such run directory; {how}")
+    if _CHECKPOINT.fullmatch(path.resolve().name) and (path / "manifest.json").exists():
+        return RunDirectory(path.resolve().parent.parent), path.resolve()
+    run = RunDirectory(path)
+    if not run.exists:
+        raise UserError(f"{path}: no run is here (it has no config.yaml); {how}")
+    checkpoint = run.pointer("best") or run.pointer("last")
+    if checkpoint is None:
+        raise UserError(f"{path}: this run has no checkpoint yet; let `s2s train` reach its first validation")
+    return run, checkpoint

@@ -1,0 +1,137 @@
+"""What `s2s evaluate` asks for, carried out: find model and test set, translate, score, judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s2s_cli.config import Config, EvaluationConfig, ParallelText
+from s2s_cli.config_file import change
+from s2s_cli.data.corpus import read_lines, read_pairs
+from s2s_cli.device import choose_device, keep_freed_memory
+from s2s_cli.errors import UserError, suggest
+from s2s_cli.evaluate import METRICS, Evaluation, check_gates, compute_scores, tokenization_hint
+from s2s_cli.files import write_atomically
+from s2s_cli.run import find_model
+from s2s_cli.translate import Translator
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of `s2s evaluate`."""
+
+    model: Path | None = None
+    source: Path | None = None
+    reference: Path | None = None
+    hypothesis: Path | None = None
+    test: str | None = None
+    metrics: tuple[str, ...] = ()
+    floors: tuple[str, ...] = ()
+    tokenize: str | None = None
+    lowercase: bool | None = None
+    beam: int | None = None
+    batch_size: int | None = None
+    output: Path | None = None
+
+
+def load_translator(model: Path | None, decoding: dict[str, Any]) -> Translator:
+    """The translator of a run, with changes to its decoding section.
+
+    Raises:
+        UserError: where no model is found, or a change is not allowed.
+    """
+    run, checkpoint = find_model(model)
+    config = change(run.read_config().decoding, decoding, "decoding")
+    if choose_device(config.device).type == "cpu":
+        keep_freed_memory()
+    return Translator.load(run, checkpoint, config)
+
+
+def evaluate_request(request: Request, say: Callable[[str], None]) -> Evaluation:
+    """Scores a model on a test set, or a hypothesis file.
+
+    Raises:
+        UserError: where something is missing, misaligned or cannot be judged.
+    """
+    if request.hypothesis and request.reference:
+        for name in ("source", "model", "test", "beam", "batch_size"):
+            if getattr(request, name) is not None:
+                raise UserError(f"--{name.replace('_', '-')} has no use with --hypothesis and --reference: leave it out")
+        references = list(read_lines(request.reference))
+        hypotheses = list(read_lines(request.hypothesis))
+        about: dict[str, Any] = {"hypothesis": str(request.hypothesis), "reference": str(request.reference)}
+        return _judge(hypotheses, references, request, EvaluationConfig(), about, say)
+    run, checkpoint = find_model(request.model)
+    config = run.read_config()
+    text = _test_set(request, config)
+    sources, references = _columns(text)
+    about = {"model": str(checkpoint), "test_set": [str(path) for path in text.files]}
+    if request.hypothesis:
+        hypotheses = list(read_lines(request.hypothesis))
+        about = {"hypothesis": str(request.hypothesis), "test_set": [str(path) for path in text.files]}
+    else:
+        wanted = {"beam": request.beam, "batch_size": request.batch_size, "n_best": 1}
+        changes = {name: value for name, value in wanted.items() if value is not None}
+        translator = load_translator(request.model, changes)
+        hypotheses = [best.text for best, *_ in translator.translate(sources)]
+        about["decoding"] = translator.config.model_dump(mode="json")
+    if request.output:
+        write_atomically(request.output, "".join(f"{line}\n" for line in hypotheses).encode())
+    return _judge(hypotheses, references, request, config.evaluation, about, say)
+
+
+def _judge(
+    hypotheses: list[str],
+    references: list[str],
+    request: Request,
+    evaluation: EvaluationConfig,
+    about: dict[str, Any],
+    say: Callable[[str], None],
+) -> Evaluation:
+    floors = {**evaluation.min, **dict(_floor(text) for text in request.floors)}
+    wanted = dict.fromkeys((*(request.metrics or evaluation.metrics), *(dict(map(_floor, request.floors)))))
+    changes: dict[str, Any] = {"metrics": tuple(wanted), "min": {}}
+    if request.tokenize is not None:
+        changes["tokenize"] = request.tokenize
+    if request.lowercase is not None:
+        changes["lowercase"] = request.lowercase
+    settings = change(evaluation, changes, "evaluation")
+    if hint := tokenization_hint(references, settings):
+        say(f"hint: {hint}")
+    scores = compute_scores(hypotheses, references, settings, intervals=True)
+    about["sentences"] = len(references)
+    return Evaluation(scores, check_gates(scores, floors), about)
+
+
+def _floor(text: str) -> tuple[str, float]:
+    metric, _, value = text.partition("=")
+    if metric not in METRICS:
+        raise UserError(f"--min {text}: unknown metric: {suggest(metric, METRICS)}")
+    try:
+        return metric, float(value)
+    except ValueError:
+        raise UserError(f"--min {text}: write METRIC=VALUE, for example --min bleu=30") from None
+
+
+def _test_set(request: Request, config: Config) -> ParallelText:
+    if request.source or request.reference:
+        if not (request.source and request.reference):
+            raise UserError("give both --source and --reference, or neither for the test set of the run's config")
+        return ParallelText(source=request.source, target=request.reference)
+    if not config.data.test:
+        raise UserError("the run's config names no test set (data.test): give --source and --reference")
+    names = {text.name: text for text in config.data.test}
+    if request.test is not None and request.test not in names:
+        raise UserError(f"--test {request.test}: no such test set: {suggest(request.test, names)}")
+    return names[request.test] if request.test else config.data.test[0]
+
+
+def _columns(text: ParallelText) -> tuple[list[str], list[str]]:
+    for path in text.files:
+        if not path.is_file():
+            raise UserError(f"{path}: the test set is not there: give --source and --reference")
+    pairs = list(read_pairs(text))
+    return [source for source, _ in pairs], [target for _, target in pairs]
+

@@ -1,0 +1,59 @@
+"""SIGINT and SIGTERM: asked once, a command stops at the next good moment; asked twice, at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from s2s_cli.errors import Stopped
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Set by the first signal; work checks it between steps."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def check(self) -> None:
+        """Raises `Stopped` where a signal has come."""
+        if self.signal is not None:
+            raise Stopped(f"stopped by {signal.Signals(self.signal).name}", self.signal)
+
+
+@contextmanager
+def stop_request() -> Iterator[StopRequest]:
+    """Inside, a first signal is only noted; a second ends the process at once."""
+    request = StopRequest()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if request.signal is not None:
+            os._exit(128 + number)
+        request.signal = number
+
+    before = {number: signal.signal(number, note) for number in SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def raise_on_signal() -> None:
+    """From here on, a signal raises `Stopped` wherever the program is."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped("stopped", number)
+
+    for number in SIGNALS:
+        signal.signal(number, stop)
+
+
+def end_quietly_on_closed_pipe() -> None:
+    """As other filters do: when the reader has gone, end without a word."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -1,0 +1,109 @@
+"""What a training run remembers beside its weights: counters, limits reached, the best score, random states."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from s2s_cli.config import Config
+from s2s_cli.evaluate import better
+
+
+@dataclass
+class Progress:
+    """Every number that decides how a run goes on; saved in `state.json`."""
+
+    step: int = 0
+    """Updates made."""
+    tokens: int = 0
+    """Target pieces trained on, the ends of sentences included."""
+    seconds: float = 0.0
+    """Time in updates alone."""
+    elapsed: float = 0.0
+    """Time in updates, validations and saving."""
+    horizon: int = 1
+    """Steps that the schedule spans, fixed when the run begins."""
+    epoch_ended: bool = False
+    """Whether the last update ended an epoch."""
+    validated_step: int = 0
+    """The step of the last validation."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """Of the last validation."""
+    best: float | None = None
+    """The best value of the monitored score..."""
+    best_checkpoint: str | None = None
+    """... and the checkpoint that has it."""
+    since_best: int = 0
+    """Validations since then."""
+    plateau_factor: float = 1.0
+    """What the plateau schedule multiplies the learning rate by."""
+    plateau_wait: int = 0
+    """Validations that it has waited."""
+    skipped: int = 0
+    """Updates skipped because the loss or its gradient was not finite."""
+    skipped_in_a_row: int = 0
+    averaged_step: int = -1
+    """The step at which the last checkpoints were averaged."""
+    window_loss: float = 0.0
+    """Loss summed since the last line in the log..."""
+    window_tokens: int = 0
+    """... over this many target pieces..."""
+    window_seconds: float = 0.0
+    """... in this time."""
+
+    def finished(self, config: Config, epoch: int) -> str | None:
+        """Why the run is at its end, if it is."""
+        limits = config.training
+        if limits.max_steps and self.step >= limits.max_steps:
+            return f"max_steps {limits.max_steps:,} reached"
+        if limits.max_epochs and epoch >= limits.max_epochs:
+            return f"max_epochs {limits.max_epochs:,} reached"
+        if limits.max_minutes and self.elapsed >= 60 * limits.max_minutes:
+            return f"max_minutes {limits.max_minutes:g} reached"
+        if limits.patience and self.since_best >= limits.patience:
+            return f"no better {config.monitor} in {limits.patience} validations"
+        return None
+
+    def validation_due(self, config: Config) -> bool:
+        """Whether this step is one to validate at, and it was not done yet."""
+        every = config.training.validate_every
+        here = self.epoch_ended if every == "epoch" else self.step % every == 0
+        return here and self.step > self.validated_step
+
+    def take_scores(self, config: Config, scores: dict[str, float]) -> bool:
+        """Notes a validation; returns whether it is the best so far."""
+        value = scores[config.monitor]
+        self.scores, self.validated_step = scores, self.step
+        improved = better(config.monitor, value, self.best)
+        if improved:
+            self.best, self.since_best, self.plateau_wait = value, 0, 0
+        else:
+            self.since_best += 1
+            self.plateau_wait += 1
+        if config.training.schedule == "plateau" and self.plateau_wait >= config.training.plateau_patience:
+            self.plateau_factor *= config.training.plateau_factor
+            self.plateau_wait = 0
+        return improved
+
+    def as_json(self) -> dict[str, Any]:
+        """For `state.json`."""
+        return asdict(self)
+
+
+def random_states(device: torch.device) -> dict[str, str]:
+    """The states of torch's generators, in base64."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return {name: base64.b64encode(bytes(state.tolist())).decode() for name, state in states.items()}
+
+
+def restore_random_states(states: dict[str, str], device: torch.device) -> None:
+    """Puts back what `random_states` gave."""
+    tensors = {name: torch.tensor(list(base64.b64decode(state)), dtype=torch.uint8) for name, state in states.items()}
+    torch.set_rng_state(tensors["cpu"])
+    if device.type == "cuda" and "cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["cuda"], device)

@@ -1,0 +1,191 @@
+"""From a config to a trained run: begins a run, goes on with it, or refuses; then hands over to the trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from s2s_cli.checkpoint import Checkpoint, load_model, load_weights, weights
+from s2s_cli.config import Config, ParallelText
+from s2s_cli.config_file import differences
+from s2s_cli.data.corpus import Corpus, count_overlap, describe_dropped, read_corpus, train_tokenizer, unknown_rate
+from s2s_cli.data.tokenizer import Tokenizer, fingerprint, read_given
+from s2s_cli.device import choose_device, choose_precision, keep_freed_memory
+from s2s_cli.display import Display
+from s2s_cli.errors import UserError
+from s2s_cli.files import disk_error
+from s2s_cli.model.seq2seq import build_model, count_parameters
+from s2s_cli.run import RunDirectory, find_model, record_latest
+from s2s_cli.signals import StopRequest
+from s2s_cli.train.trainer import Parts, Trainer
+
+UNKNOWN_WARNING = 0.01
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended."""
+
+    run: Path
+    reason: str
+    step: int
+    monitor: str
+    best: float | None
+    already_finished: bool
+
+
+def train(config: Config, run_path: Path, display: Display, stop: StopRequest, *, fresh: bool = False) -> Outcome:
+    """Trains, or goes on training, the run at `run_path`.
+
+    Args:
+        config: the resolved config.
+        run_path: the run directory.
+        display: where messages go.
+        stop: set by signals.
+        fresh: move an existing run aside and begin anew.
+
+    Raises:
+        UserError: where the config, the data or the run do not allow it.
+        RunFailed: where training cannot go on.
+        Stopped: after a signal, with everything saved.
+    """
+    check_files(config)
+    device = choose_device(config.training.device)
+    if device.type == "cpu":
+        keep_freed_memory()
+    run = RunDirectory(run_path)
+    if fresh and run.exists:
+        with run.lock():
+            aside = _free_name(run_path)
+            run_path.rename(aside)
+        display.info(f"moved the old run to {aside}")
+    with run.lock():
+        if run.exists:
+            _refuse_other_config(run, config)
+        try:
+            run.create()
+            run.write_config(config)
+            with display.logging_to(run.log_path):
+                return _train(config, run, display, stop, device)
+        except OSError as error:
+            raise disk_error(error, f"cannot write to {run.path}") from None
+
+
+def _train(config: Config, run: RunDirectory, display: Display, stop: StopRequest, device: torch.device) -> Outcome:
+    saved = _last_checkpoint(run, config)
+    torch.manual_seed(config.training.seed)
+    tokenizer = _tokenizer(config, run, display)
+    train_corpus, valid_corpus = _read_corpora(config, tokenizer, display, quiet=saved is not None)
+    stop.check()
+    model = build_model(config.model, tokenizer)
+    if config.training.init_from and saved is None:
+        _, _, other = load_model(*find_model(config.training.init_from))
+        load_weights(model, weights(other), f"training.init_from {config.training.init_from}")
+    parts = Parts(run, config, tokenizer, train_corpus, valid_corpus, model.to(device), device)
+    precision = {torch.bfloat16: "bf16", torch.float32: "fp32"}[choose_precision(config.training.precision, device)]
+    threads = f" ({torch.get_num_threads()} threads)" if device.type == "cpu" else ""
+    display.info(f"model: {count_parameters(model):,} parameters, {precision} on {device.type}{threads}")
+    trainer = Trainer(parts, display, stop)
+    if saved is not None:
+        trainer.resume(saved)
+        display.info(f"goes on from {saved.path.name}")
+    began_at = trainer.progress.step
+    reason = trainer.fit()
+    record_latest(run)
+    progress = trainer.progress
+    finished_before = saved is not None and progress.step == began_at
+    return Outcome(run.path, reason, progress.step, config.monitor, progress.best, finished_before)
+
+
+def check_files(config: Config) -> None:
+    """Refuses a config that names files which are not there, before any work.
+
+    Raises:
+        UserError: naming the key and the file.
+    """
+    named: list[tuple[str, Path]] = []
+    sets: Sequence[tuple[str, Sequence[ParallelText]]] = (
+        ("data.train", config.data.train),
+        ("data.valid", [config.data.valid]),
+        ("data.test", config.data.test),
+    )
+    for key, texts in sets:
+        named += [(key, path) for text in texts for path in text.files]
+    tokenizer = config.tokenizer
+    for name in ("model", "source_model", "target_model"):
+        if path := getattr(tokenizer, name):
+            named.append((f"tokenizer.{name}", path))
+    missing = [f"{key}: no such file: {path}" for key, path in named if not path.is_file()]
+    if missing:
+        raise UserError("\n".join(missing))
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.{number}")).exists():
+        number += 1
+    return aside
+
+
+def _refuse_other_config(run: RunDirectory, config: Config) -> None:
+    changed = differences(run.read_config(), config)
+    if changed:
+        keys = "\n".join(f"    {key}: {old!r} in the run, {new!r} now" for key, (old, new) in changed.items())
+        raise UserError(
+            f"{run.path}: this run was begun with another config:\n{keys}\n"
+            "choose another folder with --run, or begin anew with --fresh (the old run is moved aside)"
+        )
+
+
+def _last_checkpoint(run: RunDirectory, config: Config) -> Checkpoint | None:
+    path = run.pointer("last")
+    return None if path is None else Checkpoint(path, config, fingerprint(run.read_tokenizer_files()))
+
+
+def _tokenizer(config: Config, run: RunDirectory, display: Display) -> Tokenizer:
+    """The run's own tokenizer, else the one given, else that of `init_from`, else a new one."""
+    files = run.read_tokenizer_files()
+    wanted = {"shared.model"} if config.tokenizer.shared else {"source.model", "target.model"}
+    if files.keys() == wanted:
+        return Tokenizer.from_files(files)
+    tokenizer = read_given(config.tokenizer)
+    if tokenizer is None and config.training.init_from:
+        _, tokenizer, _ = load_model(*find_model(config.training.init_from))
+        if tokenizer.shared != config.tokenizer.shared:
+            raise UserError(f"tokenizer.shared: must be {str(tokenizer.shared).lower()}, as in training.init_from")
+    if tokenizer is None:
+        display.info("training the tokenizer ...")
+        tokenizer = train_tokenizer(config.data.train, config.tokenizer)
+    run.write_tokenizer(tokenizer)
+    return tokenizer
+
+
+def _read_corpora(config: Config, tokenizer: Tokenizer, display: Display, *, quiet: bool) -> tuple[Corpus, Corpus]:
+    data = config.data
+    sampled = config.tokenizer.sampling.alpha > 0
+    train_corpus = read_corpus(data.train, tokenizer, data, keep_text=sampled)
+    valid_corpus = read_corpus([data.valid], tokenizer, keep_text=True)
+    sizes = f"{len(tokenizer.source):,}" if tokenizer.shared else f"{len(tokenizer.source):,} and {len(tokenizer.target):,}"
+    display.info(
+        f"data: {len(train_corpus):,} training pairs ({train_corpus.target.ids.numel():,} target pieces), "
+        f"{len(valid_corpus):,} for validation; vocabulary {sizes}"
+    )
+    if train_corpus.dropped:
+        display.info(f"dropped training pairs: {describe_dropped(train_corpus.dropped)}")
+    sides = (("source", valid_corpus.source, tokenizer.source), ("target", valid_corpus.target, tokenizer.target))
+    rates = {side: unknown_rate(sequences, vocabulary.specials.unk) for side, sequences, vocabulary in sides}
+    display.info("unknown pieces in the validation set: " + ", ".join(f"{s} {r:.2%}" for s, r in rates.items()))
+    for side, rate in rates.items():
+        if rate > UNKNOWN_WARNING:
+            display.warn(
+                f"{rate:.1%} of the {side} pieces of the validation set are unknown: raise "
+                "tokenizer.character_coverage or vocab_size, or set tokenizer.byte_fallback"
+            )
+    if not quiet:
+        for text in (data.valid, *data.test):
+            if overlap := count_overlap(data.train, text):
+                display.warn(f"{overlap:,} source sentences of {text.files[0].name} stand in the training set too")
+    return train_corpus, valid_corpus

@@ -1,0 +1,354 @@
+"""The training loop: update, validate, save, and stop in a state from which the next start goes on exactly."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from s2s_cli import checkpoint as checkpoints
+from s2s_cli.checkpoint import Checkpoint
+from s2s_cli.config import Config, DecodingConfig
+from s2s_cli.data.batches import Batch, Sampler, make_batch, plan_batches
+from s2s_cli.data.corpus import Corpus
+from s2s_cli.data.tokenizer import Tokenizer
+from s2s_cli.device import autocast, choose_precision
+from s2s_cli.display import Display
+from s2s_cli.errors import RunFailed, Stopped
+from s2s_cli.evaluate import better, compute_scores
+from s2s_cli.files import disk_error, write_atomically
+from s2s_cli.model.seq2seq import Seq2Seq
+from s2s_cli.run import RunDirectory
+from s2s_cli.signals import StopRequest
+from s2s_cli.train.optim import WeightAverage, build_optimizer, learning_rate, load_optimizer, optimizer_tensors
+from s2s_cli.train.progress import Progress, random_states, restore_random_states
+from s2s_cli.translate import Translator
+
+WEIGHT, OPTIMIZER = "weight.", "optimizer."  # prefixes in training.safetensors
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a trainer works with."""
+
+    run: RunDirectory
+    config: Config
+    tokenizer: Tokenizer
+    train: Corpus
+    valid: Corpus
+    model: Seq2Seq
+    device: torch.device
+
+
+class Trainer:
+    """Trains one model in one run directory."""
+
+    def __init__(self, parts: Parts, display: Display, stop: StopRequest) -> None:
+        self.parts, self.display, self.stop = parts, display, stop
+        self.run, self.config, self.model, self.device = parts.run, parts.config, parts.model, parts.device
+        training = self.config.training
+        self.precision = choose_precision(training.precision, self.device)
+        self.optimizer = build_optimizer(self.model, training, self.device)
+        self.average = WeightAverage(self.model, training.average_decay) if training.average_decay else None
+        self.sampler = Sampler(
+            parts.train, parts.tokenizer, training.batch_tokens, training.seed, self.config.tokenizer.sampling
+        )
+        self.progress = Progress(horizon=training.schedule_steps or training.max_steps or 1)
+        self.saved_step = -1
+
+    # --- the loop
+
+    def fit(self) -> str:
+        """Trains until a limit is reached.
+
+        Returns:
+            Which one.
+
+        Raises:
+            Stopped: after a signal, with everything saved.
+            RunFailed: where the loss stays infinite, memory runs out or the disk refuses; the last checkpoint stands.
+        """
+        total = self.config.training.max_steps
+        with self.display.training(total, self.progress.step):
+            while True:
+                reason = self.progress.finished(self.config, self.sampler.epoch)
+                last_validation = reason is not None and self.progress.validated_step < self.progress.step
+                if self.progress.validation_due(self.config) or last_validation:
+                    self._validate()
+                    continue
+                if reason is not None:
+                    self._average_last()
+                    return reason
+                if self.stop.signal is not None:
+                    self._save_and_stop()
+                self._update()
+
+    def _update(self) -> None:
+        """One optimizer step over `accumulate` batches, normalized by all their target tokens."""
+        began, training, progress = time.perf_counter(), self.config.training, self.progress
+        epoch = self.sampler.epoch
+        batches = [self.sampler.next() for _ in range(training.accumulate)]
+        tokens = sum(batch.tokens for batch in batches)
+        rate = progress.plateau_factor * learning_rate(progress.step + 1, training, progress.horizon)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            nll = sum(self._backward(batch, tokens) for batch in batches)
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm or math.inf)
+        except (RuntimeError, MemoryError) as error:
+            raise _explain_memory(error) or error from None
+        if not (math.isfinite(nll) and math.isfinite(float(norm))):
+            self._skip()
+            return
+        self.optimizer.step()
+        progress.step += 1
+        progress.skipped_in_a_row = 0
+        progress.epoch_ended = self.sampler.epoch > epoch
+        if self.average:
+            self.average.update(self.model, progress.step)
+        seconds = time.perf_counter() - began
+        progress.tokens += tokens
+        progress.seconds += seconds
+        progress.elapsed += seconds
+        progress.window_loss += nll
+        progress.window_tokens += tokens
+        progress.window_seconds += seconds
+        self._log(rate)
+
+    def _backward(self, batch: Batch, tokens: int) -> float:
+        """Adds a batch's gradient; returns its negative log-likelihood in nats."""
+        batch = batch.to(self.device)
+        with autocast(self.device, self.precision):
+            losses = self.model.losses(batch, self.config.training.label_smoothing)
+        (losses.smoothed / tokens).backward()  # type: ignore[no-untyped-call]
+        return float(losses.nll)
+
+    def _skip(self) -> None:
+        progress, limit = self.progress, self.config.training.max_skips
+        progress.skipped += 1
+        progress.skipped_in_a_row += 1
+        self.display.warn(f"step {progress.step + 1:,}: the loss or its gradient is not finite, this update is skipped")
+        if progress.skipped_in_a_row >= limit:
+            raise RunFailed(
+                f"the loss was not finite {limit} times in a row at step {progress.step + 1:,}: lower "
+                "training.learning_rate or set training.clip_norm; the last checkpoint stands"
+            )
+
+    def _log(self, rate: float) -> None:
+        progress = self.progress
+        mean = progress.window_loss / progress.window_tokens
+        speed = progress.window_tokens / progress.window_seconds
+        epoch = self.sampler.epoch + self.sampler.progress
+        figures = f"epoch {epoch:.2f}, loss {mean:.3f}, {speed:,.0f} tokens/s, lr {rate:.2e}"
+        self.display.advance(progress.step, figures)
+        if progress.step % self.config.training.log_every == 0:
+            self.display.step(progress.step, figures)
+            self._write_metrics({"loss": mean, "lr": rate})
+            progress.window_loss, progress.window_tokens, progress.window_seconds = 0.0, 0, 0.0
+
+    # --- validation
+
+    def _validate(self) -> None:
+        """Loss and scores on the validation set, by the weights and the decoder that `translate` uses; then saves."""
+        began, progress = time.perf_counter(), self.progress
+        try:
+            with self._inference_weights():
+                scores, samples = self._scores()
+        except Stopped:
+            progress.elapsed += time.perf_counter() - began
+            self._save_and_stop()
+        best = progress.take_scores(self.config, scores)
+        name = self._checkpoint_name()
+        if best:
+            progress.best_checkpoint = name
+        self.display.validation(progress.step, scores, best, samples)
+        progress.elapsed += time.perf_counter() - began
+        self._write_metrics({"scores": scores})
+        self._save()
+
+    @contextmanager
+    def _inference_weights(self) -> Iterator[None]:
+        with self.average.applied(self.model) if self.average else nullcontext():
+            yield
+
+    def _scores(self) -> tuple[dict[str, float], list[tuple[str, str, str]]]:
+        parts, training = self.parts, self.config.training
+        beam = training.validation_beam or self.config.decoding.beam
+        changes = {"beam": beam, "n_best": 1, "device": str(self.device)}
+        decoding = DecodingConfig.model_validate({**self.config.decoding.model_dump(), **changes})
+        assert parts.valid.texts is not None
+        sources, references = parts.valid.texts
+        loss = validation_loss(parts, self.stop)
+        translator = Translator(
+            self.model, parts.tokenizer, decoding, self.device, between_batches=self.stop.check
+        )
+        hypotheses = [best.text for best, *_ in translator.translate(sources)]
+        found = compute_scores(hypotheses, references, self.config.evaluation)
+        scores = {"loss": loss, "perplexity": math.exp(min(loss, 700)), **{k: v.value for k, v in found.items()}}
+        shown = [i * len(sources) // max(1, training.samples) for i in range(min(training.samples, len(sources)))]
+        return scores, [(sources[i], references[i], hypotheses[i]) for i in shown]
+
+    def _average_last(self) -> None:
+        """Averages the weights of the last checkpoints, once, and keeps that where it is better."""
+        progress, wanted = self.progress, self.config.training.average_last
+        paths = self.run.checkpoints()[-wanted:]
+        if len(paths) < 2 or progress.averaged_step == progress.step:
+            return
+        fingerprint = self.parts.tokenizer.fingerprint
+        mean = checkpoints.average([Checkpoint(path, self.config, fingerprint) for path in paths])
+        own = {name: tensor.clone() for name, tensor in checkpoints.weights(self.model).items()}
+        try:
+            checkpoints.load_weights(self.model, mean, "average")
+            scores, _ = self._scores()
+        except Stopped:
+            checkpoints.load_weights(self.model, own, "own weights")
+            self._save_and_stop()
+        checkpoints.load_weights(self.model, own, "own weights")
+        progress.averaged_step = progress.step
+        improved = better(self.config.monitor, scores[self.config.monitor], progress.best)
+        figures = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
+        self.display.info(f"average of the last {len(paths)} checkpoints: {figures}{' (best)' if improved else ''}")
+        if improved:
+            name = f"average-{progress.step:08d}"
+            path = checkpoints.save(self.run, name, self.config, self.parts.tokenizer, mean)
+            progress.best, progress.best_checkpoint = scores[self.config.monitor], path.name
+        self._save()
+
+    # --- saving and going on
+
+    def _checkpoint_name(self) -> str:
+        return f"step-{self.progress.step:08d}"
+
+    def _save_and_stop(self) -> None:
+        if self.saved_step != self.progress.step:
+            self._save()
+        self.stop.check()
+
+    def _save(self) -> None:
+        """Writes a checkpoint, then moves `last`, then `best`: the state of `last` names `best` too, so it can be mended."""
+        own = checkpoints.weights(self.model)
+        training = {f"{WEIGHT}{name}": tensor for name, tensor in own.items()}
+        for name, tensor in optimizer_tensors(self.optimizer, self.model).items():
+            training[f"{OPTIMIZER}{name}"] = tensor
+        state = {
+            "progress": self.progress.as_json(),
+            "sampler": self.sampler.state,
+            "random": random_states(self.device),
+            "corpus": self.parts.train.fingerprint,
+        }
+        model = self.average.tensors if self.average else own
+        path = checkpoints.save(
+            self.run, self._checkpoint_name(), self.config, self.parts.tokenizer, model, training, state
+        )
+        self.saved_step = self.progress.step
+        try:
+            self.run.point("last", path)
+            self._point_best()
+        except OSError as error:
+            raise disk_error(error, f"cannot move the pointers of {self.run.path}") from None
+
+    def _point_best(self) -> None:
+        keep = []
+        if self.progress.best_checkpoint:
+            best = self.run.checkpoints_path / self.progress.best_checkpoint
+            self.run.point("best", best)
+            keep.append(best)
+        checkpoints.prune(self.run, keep, max(self.config.training.keep_last, self.config.training.average_last))
+
+    def resume(self, saved: Checkpoint) -> None:
+        """Goes on from a checkpoint, exactly.
+
+        Raises:
+            UserError: where it is damaged, or does not fit.
+            RunFailed: where the training text is no longer the same.
+        """
+        state, tensors = saved.state(), saved.training()
+        if state["corpus"] != self.parts.train.fingerprint:
+            raise RunFailed(
+                f"{self.run.path}: the training text is not what this run began with, so it cannot go on exactly; "
+                "restore the text, or begin anew with --fresh"
+            )
+        checkpoints.load_weights(self.model, _with_prefix(tensors, WEIGHT), str(saved.path))
+        load_optimizer(self.optimizer, self.model, _with_prefix(tensors, OPTIMIZER))
+        if self.average:
+            self.average.load(saved.model())
+        self.progress = Progress(**state["progress"])
+        self.sampler.restore(state["sampler"])
+        restore_random_states(state["random"], self.device)
+        self.saved_step = self.progress.step
+        self._point_best()
+        self._drop_later_metrics()
+
+    def _write_metrics(self, figures: Mapping[str, object]) -> None:
+        progress = self.progress
+        row = {
+            "step": progress.step,
+            "epoch": round(self.sampler.epoch + self.sampler.progress, 4),
+            **figures,
+            "tokens": progress.tokens,
+            "seconds": round(progress.seconds, 3),
+        }
+        try:
+            with open(self.run.metrics_path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise disk_error(error, f"cannot write {self.run.metrics_path}") from None
+
+    def _drop_later_metrics(self) -> None:
+        """Removes what was logged after the checkpoint that the run goes on from: it will be logged again."""
+        path, kept = self.run.metrics_path, []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            try:
+                row = json.loads(line)
+            except ValueError:  # torn by a crash
+                continue
+            later = row["step"] > self.progress.step
+            unsaved = "scores" in row and row["step"] == self.progress.step > self.progress.validated_step
+            if not (later or unsaved):
+                kept.append(line)
+        write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
+
+
+def validation_loss(parts: Parts, stop: StopRequest | None = None) -> float:
+    """Mean negative log-likelihood of a validation piece, in nats, without label smoothing."""
+    corpus, budget = parts.valid, parts.config.training.batch_tokens
+    lengths = corpus.source.lengths + 1, corpus.target.lengths + 1
+    total, tokens = 0.0, 0
+    was_training = parts.model.training
+    parts.model.eval()
+    try:
+        with torch.inference_mode():
+            for rows in plan_batches(*lengths, torch.arange(len(corpus)), budget):
+                if stop:
+                    stop.check()
+                sources = [corpus.source[row].tolist() for row in rows.tolist()]
+                targets = [corpus.target[row].tolist() for row in rows.tolist()]
+                batch = make_batch(sources, targets, parts.tokenizer).to(parts.device)
+                total += float(parts.model.losses(batch).nll)
+                tokens += batch.tokens
+    finally:
+        parts.model.train(was_training)
+    return total / tokens
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _explain_memory(error: BaseException) -> RunFailed | None:
+    """A clear end for an allocation that failed; None for any other error."""
+    words = str(error).lower()
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in words or "out of memory" in words:
+        return RunFailed(
+            "out of memory: lower training.batch_tokens (and raise training.accumulate by as much to keep the update), "
+            "data.max_length, tokenizer.vocab_size or the hidden sizes; the last checkpoint stands"
+        )
+    return None

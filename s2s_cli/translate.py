@@ -1,0 +1,213 @@
+"""Text in, text out. Validation, `s2s translate` and `s2s evaluate` all go through one `Translator`."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from s2s_cli.checkpoint import load_model
+from s2s_cli.config import DecodingConfig
+from s2s_cli.data.batches import pad_rows
+from s2s_cli.data.tokenizer import Tokenizer
+from s2s_cli.device import autocast, choose_device, choose_precision
+from s2s_cli.model.seq2seq import Seq2Seq
+from s2s_cli.run import RunDirectory
+from s2s_cli.search import Hypothesis, decode
+
+FIRST_WINDOW, LAST_WINDOW = 64, 1024  # lines translated together: few at first, so that output comes early
+PAUSE_SECONDS = 0.02
+MAX_LINE_BYTES = 1_000_000
+READ_BYTES = 1 << 16
+EXTRA_LENGTH = 10
+
+# To Unicode these too end a line or are no text: one input line must stay one line, here and for whoever reads on.
+_REPAIRS = dict.fromkeys(map(ord, "\0\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), " ")
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One of the translations of a line."""
+
+    text: str
+    score: float
+    """Log-probability in nats over the length penalty; 0 for a blank line."""
+    source_pieces: tuple[str, ...] = ()
+    target_pieces: tuple[str, ...] = ()
+    attention: Tensor | None = None
+    """Weights (target pieces, source pieces), both with the end of sentence, where they were asked for."""
+
+
+@dataclass
+class Notices:
+    """Counts of what was done to the input."""
+
+    lines: int = 0
+    repaired: int = 0
+    cut: int = 0
+
+    def messages(self, config: DecodingConfig) -> list[str]:
+        """Warnings for the user; none where nothing happened."""
+        found = []
+        if self.repaired:
+            found.append(f"{self.repaired:,} of {self.lines:,} lines held broken UTF-8 or control characters: repaired")
+        if self.cut:
+            found.append(
+                f"{self.cut:,} of {self.lines:,} lines were longer than {config.max_source_length:,} pieces "
+                f"(decoding.max_source_length) or {MAX_LINE_BYTES:,} bytes: only their beginning was translated"
+            )
+        return found
+
+
+@dataclass
+class Translator:
+    """A model, its tokenizer and how to decode.
+
+    Outputs do not depend on the batch: every sentence has a length limit of its own, and padding touches nothing.
+    """
+
+    model: Seq2Seq
+    tokenizer: Tokenizer
+    config: DecodingConfig
+    device: torch.device
+    keep_attention: bool = False
+    notices: Notices = field(default_factory=Notices)
+    between_batches: Callable[[], None] = lambda: None
+    """Called between batches; may raise to stop."""
+
+    @classmethod
+    def load(cls, run: RunDirectory, checkpoint: Path, config: DecodingConfig | None = None) -> Translator:
+        """The translator of a run.
+
+        Args:
+            run, checkpoint: from `find_model`.
+            config: how to decode; default: as the run's config says.
+        """
+        run_config, tokenizer, model = load_model(run, checkpoint)
+        config = config or run_config.decoding
+        device = choose_device(config.device)
+        return cls(model.to(device), tokenizer, config, device)
+
+    def translate(self, lines: Sequence[str]) -> list[list[Translation]]:
+        """The `n_best` translations of each line, best first; a blank line has one, which is blank."""
+        unique = list(dict.fromkeys(lines))
+        sources = self.tokenizer.source.encode(unique)
+        longest = self.config.max_source_length
+        cut = {line for line, ids in zip(unique, sources, strict=True) if len(ids) > longest}
+        self.notices.cut += sum(line in cut for line in lines)
+        sources = [ids[:longest] for ids in sources]
+        found: dict[str, list[Translation]] = {
+            line: [Translation("", 0.0)] * self.config.n_best
+            for line, ids in zip(unique, sources, strict=True)
+            if not ids
+        }
+        order = sorted((i for i, ids in enumerate(sources) if ids), key=lambda i: -len(sources[i]))
+        for start in range(0, len(order), self.config.batch_size):
+            self.between_batches()
+            rows = order[start : start + self.config.batch_size]
+            for row, hypotheses in zip(rows, self._decode([sources[row] for row in rows]), strict=True):
+                found[unique[row]] = [self._translation(sources[row], hypothesis) for hypothesis in hypotheses]
+        return [found[line] for line in lines]
+
+    def _decode(self, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
+        """Decodes one batch of sources, none empty."""
+        source, target, config = self.tokenizer.source.specials, self.tokenizer.target.specials, self.config
+        src_BS, src_len_B = pad_rows([[*ids, source.eos] for ids in sources], source.pad)
+        limits = [min(config.max_length, int(config.max_length_ratio * len(ids)) + EXTRA_LENGTH) for ids in sources]
+        forbidden = {target.pad, target.bos, *([] if config.allow_unknown else [target.unk])} - {target.eos}
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with autocast(self.device, choose_precision(config.precision, self.device)):
+                return decode(
+                    self.model,
+                    src_BS.to(self.device),
+                    src_len_B.to(self.device),
+                    torch.tensor(limits, device=self.device),
+                    config,
+                    bos=target.bos,
+                    eos=target.eos,
+                    suppress=sorted(forbidden),
+                    keep_attention=self.keep_attention,
+                )
+        finally:
+            self.model.train(was_training)
+
+    def _translation(self, source: Sequence[int], hypothesis: Hypothesis) -> Translation:
+        text = self.tokenizer.target.decode(hypothesis.ids).translate(_REPAIRS).replace("\n", " ")
+        if hypothesis.attention is None:
+            return Translation(text, hypothesis.score)
+        sides = self.tokenizer.source, self.tokenizer.target
+        source_pieces, target_pieces = (
+            tuple(side.pieces([*ids, side.specials.eos]))
+            for side, ids in zip(sides, (source, hypothesis.ids), strict=True)
+        )
+        attention = hypothesis.attention[:, : len(source_pieces)].float().cpu()
+        return Translation(text, hypothesis.score, source_pieces, target_pieces, attention)
+
+    def stream(self, source: BinaryIO, output: BinaryIO) -> None:
+        """Translates lines as they come: N lines in, N lines out, in order, whatever bytes they hold.
+
+        With `n_best` over one, each line gives that many lines `index ||| text ||| score`, the index from 0.
+        """
+        for window in read_windows(source):
+            lines = [self._repair(line, first=self.notices.lines == 0 and i == 0) for i, line in enumerate(window)]
+            for index, translations in enumerate(self.translate(lines), self.notices.lines):
+                for rank in range(self.config.n_best):
+                    # A search may find fewer than were asked for; the count of lines must not depend on it.
+                    item = translations[min(rank, len(translations) - 1)]
+                    text = item.text if self.config.n_best == 1 else f"{index} ||| {item.text} ||| {item.score:.4f}"
+                    output.write(f"{text}\n".encode())
+            self.notices.lines += len(lines)
+            output.flush()
+
+    def _repair(self, line: bytes, *, first: bool) -> str:
+        """A line as text; broken bytes and characters that are no text become replacements, and are counted."""
+        if len(line) > MAX_LINE_BYTES:
+            line = line[:MAX_LINE_BYTES]
+            self.notices.cut += 1
+        text = line.removesuffix(b"\r").decode("utf-8", errors="replace")
+        text = text.removeprefix("\ufeff") if first else text
+        repaired = text.translate(_REPAIRS)
+        self.notices.repaired += repaired != text or "\ufffd" in text
+        return repaired
+
+
+def read_windows(source: BinaryIO) -> Iterator[list[bytes]]:
+    """Lines in windows that grow, given out as soon as the input pauses; a line ends with LF and nothing else.
+
+    Of a line longer than MAX_LINE_BYTES, one byte more than that is kept, so that memory is bounded.
+    """
+    descriptor = source.fileno()
+    size = FIRST_WINDOW
+    lines: list[bytes] = []
+    rest = b""
+    while chunk := os.read(descriptor, READ_BYTES):
+        first, *others = chunk.split(b"\n")
+        rest = (rest + first)[: MAX_LINE_BYTES + 1]
+        if others:
+            lines.append(rest)
+            lines.extend(others[:-1])
+            rest = others[-1]
+        while lines and (len(lines) >= size or _pauses(descriptor)):
+            yield lines[:size]
+            del lines[:size]
+            size = min(2 * size, LAST_WINDOW)
+    if rest:
+        lines.append(rest)
+    for start in range(0, len(lines), LAST_WINDOW):
+        yield lines[start : start + LAST_WINDOW]
+
+
+def _pauses(descriptor: int) -> bool:
+    try:
+        ready, _, _ = select.select([descriptor], [], [], PAUSE_SECONDS)
+    except (OSError, ValueError):  # not every system can wait for every kind of file
+        return False
+    return not ready

@@ -1,0 +1,129 @@
+"""A strict reader of YAML 1.2 values that remembers on which line each key stood.
+
+Scalars follow the core schema of YAML 1.2 (`1e-3` is a number, `no` is a string). Duplicate keys, aliases, tags
+and deep nesting are refused: a config is a tree of plain values, and reading one never runs or multiplies anything.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, TypeAlias
+
+import yaml
+
+from s2s_cli.errors import UserError
+
+KeyPath: TypeAlias = tuple[str | int, ...]
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 20
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+class _Reader(yaml.SafeLoader):
+    """PyYAML's parser with the scalars of YAML 1.2, and without aliases or deep nesting."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=event.start_mark)
+        if getattr(event, "anchor", None):
+            raise yaml.MarkedYAMLError(problem="anchors are not allowed", problem_mark=event.start_mark)
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH}", problem_mark=event.start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+# YAML 1.2.2, section 10.3.2: the core schema.
+for _tag, _pattern in (
+    ("null", r"null|Null|NULL|~|"),
+    ("bool", r"true|True|TRUE|false|False|FALSE"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"),
+):
+    _Reader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), None)
+
+
+def parse(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
+    """Reads one document into plain values, and the line of every key path (from 1).
+
+    Args:
+        text: the document. `${NAME}` in a scalar is filled from the environment before its type is read.
+        name: what to call the document in errors, usually the file's name.
+
+    Raises:
+        UserError: where the text is not YAML or uses what is refused; names the line.
+    """
+    if len(text) > MAX_BYTES:
+        raise UserError(f"{name}: larger than {MAX_BYTES} bytes, this is no config")
+    lines: dict[KeyPath, int] = {}
+    try:
+        reader = _Reader(text)
+        try:
+            node = reader.get_single_node()
+            value = None if node is None else _value(reader, node, (), lines, name)
+        finally:
+            reader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f":{mark.line + 1}" if mark else ""
+        raise UserError(f"{name}{where}: {error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{name}: {' '.join(str(error).split())}") from None
+    return value, lines
+
+
+def _value(reader: _Reader, node: Any, path: KeyPath, lines: dict[KeyPath, int], name: str) -> Any:
+    line = node.start_mark.line + 1
+    lines.setdefault(path, line)
+    if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key_line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise UserError(f"{name}:{key_line}: a key must be a word")
+            key = str(key_node.value)
+            if key in mapping:
+                raise UserError(f"{name}:{key_line}: the key '{key}' stands here twice")
+            lines[(*path, key)] = key_line
+            mapping[key] = _value(reader, value_node, (*path, key), lines, name)
+        return mapping
+    if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
+        return [_value(reader, item, (*path, i), lines, name) for i, item in enumerate(node.value)]
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(reader, node, f"{name}:{line}")
+    raise UserError(f"{name}:{line}: the tag {node.tag} is not allowed")
+
+
+def _scalar(reader: _Reader, node: yaml.ScalarNode, where: str) -> Any:
+    text = _VARIABLE.sub(lambda match: _variable(match[1], where), node.value)
+    plain = node.style is None
+    tag = reader.resolve(yaml.ScalarNode, text, (True, False)) if plain and text != node.value else node.tag
+    match tag.removeprefix("tag:yaml.org,2002:"):
+        case "str":
+            return text
+        case "null":
+            return None
+        case "bool":
+            return text.lower() == "true"
+        case "int":
+            if len(text) > 300:
+                raise UserError(f"{where}: this number is too long")
+            return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        case "float":
+            return float(re.sub(r"\.(inf|nan)", r"\1", text.lower()))
+    raise UserError(f"{where}: the tag {node.tag} is not allowed")
+
+
+def _variable(name: str, where: str) -> str:
+    if name not in os.environ:
+        raise UserError(f"{where}: the environment variable {name} is not set; set it, or write the value here")
+    return os.environ[name]
