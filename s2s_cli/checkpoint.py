@@ -80,7 +80,7 @@ def save(
         sync_folder(aside)
         if final.exists():  # from an earlier try at the same step: move it away, since a rename cannot replace a folder
             shutil.rmtree(final)
-        os.rename(aside, final)
+        aside.rename(final)
         sync_folder(run.checkpoints_path)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)

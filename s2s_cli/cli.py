@@ -33,8 +33,12 @@ SetOption = Annotated[
 ModelOption = Annotated[
     Path | None,
     typer.Option(
-        "--model", "-m", metavar="DIR", help="Run directory, or one of its checkpoints. [dim]\\[default: $S2S_MODEL, "
-        "else the run that finished last][/]", show_default=False,
+        "--model",
+        "-m",
+        metavar="DIR",
+        help="Run directory, or one of its checkpoints. [dim]\\[default: $S2S_MODEL, "
+        "else the run that finished last][/]",
+        show_default=False,
     ),
 ]
 BeamOption = Annotated[int | None, typer.Option(metavar="K", help="Beam; 1 is greedy. Default: the run's.")]
@@ -91,7 +95,9 @@ def train(
 )
 def translate(
     model: ModelOption = None,
-    input_: Annotated[Path | None, typer.Option("--input", "-i", metavar="FILE", help="Default: standard input.")] = None,
+    input_: Annotated[
+        Path | None, typer.Option("--input", "-i", metavar="FILE", help="Default: standard input.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: standard output.")
     ] = None,
@@ -110,8 +116,13 @@ def translate(
 
     end_quietly_on_closed_pipe()
     translator = _translator(
-        model, beam=beam, n_best=n_best, length_penalty=length_penalty, batch_size=batch_size,
-        precision=precision, device=device,
+        model,
+        beam=beam,
+        n_best=n_best,
+        length_penalty=length_penalty,
+        batch_size=batch_size,
+        precision=precision,
+        device=device,
     )
     with open_binary(input_, sys.stdin) as source, replaced_when_done(output, sys.stdout) as target:
         translator.stream(source, target)
@@ -130,25 +141,45 @@ def evaluate(
     hypothesis: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Score these translations; needs no model.")
     ] = None,
-    test: Annotated[str | None, typer.Option(metavar="NAME", help="A test set of the run's config. Default: the first.")] = None,
-    metric: Annotated[list[str] | None, typer.Option(metavar="NAME", help="bleu, chrf, chrf++ or ter. Repeatable.")] = None,
+    test: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A test set of the run's config. Default: the first.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="bleu, chrf, chrf++ or ter. Repeatable.")
+    ] = None,
     min_: Annotated[
         list[str] | None,
         typer.Option("--min", metavar="METRIC=VALUE", help="Exit with 1 where a score is below. Repeatable."),
     ] = None,
-    tokenize: Annotated[str | None, typer.Option(help="sacreBLEU's tokenizer: 13a, intl, char, zh, ja-mecab ...")] = None,
-    lowercase: Annotated[bool | None, typer.Option("--lowercase/--cased", help="Ignore case.", show_default=False)] = None,
+    tokenize: Annotated[
+        str | None, typer.Option(help="sacreBLEU's tokenizer: 13a, intl, char, zh, ja-mecab ...")
+    ] = None,
+    lowercase: Annotated[
+        bool | None, typer.Option("--lowercase/--cased", help="Ignore case.", show_default=False)
+    ] = None,
     beam: BeamOption = None,
     batch_size: BatchOption = None,
-    json_: Annotated[str | None, typer.Option("--json", metavar="FILE", help="Write the scores; - is standard output.")] = None,
+    json_: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write the scores; - is standard output.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the translations.")] = None,
 ) -> None:
     """Score a model on its test set, or a file of translations; --min makes it a gate for a build."""
     from s2s_cli.score import Request, evaluate_request
 
     request = Request(
-        model=model, source=source, reference=reference, hypothesis=hypothesis, test=test, metrics=tuple(metric or ()),
-        floors=tuple(min_ or ()), tokenize=tokenize, lowercase=lowercase, beam=beam, batch_size=batch_size, output=output,
+        model=model,
+        source=source,
+        reference=reference,
+        hypothesis=hypothesis,
+        test=test,
+        metrics=tuple(metric or ()),
+        floors=tuple(min_ or ()),
+        tokenize=tokenize,
+        lowercase=lowercase,
+        beam=beam,
+        batch_size=batch_size,
+        output=output,
     )
     evaluation = evaluate_request(request, _say)
     from s2s_cli.display import print_evaluation, write_json

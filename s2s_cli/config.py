@@ -28,7 +28,9 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 class Section(BaseModel):
     """A part of the config: frozen, strict about types, with no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class ParallelText(Section):
@@ -200,7 +202,7 @@ class ModelConfig(Section):
         encoder, decoder, width = self.encoder, self.decoder, self.encoder.output_size
         if self.attention == "luong-dot" and width != decoder.hidden_size:
             raise ValueError(
-                f"attention luong-dot needs equal sizes: encoder states have {width}, the decoder {decoder.hidden_size}; "
+                f"attention luong-dot needs equal sizes: encoder states {width}, decoder {decoder.hidden_size}; "
                 f"set decoder.hidden_size to {width}, change encoder.hidden_size, or use luong-general"
             )
         if self.attention == "bahdanau" and not decoder.input_feeding:

@@ -1,4 +1,4 @@
-"""Config files: YAML in, a checked `Config` out, and back; errors name the file, the line, the key and what is allowed."""
+"""Config files: YAML in, a checked `Config` out, and back; errors name file, line and key, and what is allowed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from s2s_cli import yaml12
 from s2s_cli.config import CHANGEABLE, Config, Section
 from s2s_cli.errors import UserError, suggest
 from s2s_cli.yaml12 import KeyPath
-
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -59,7 +58,11 @@ def dump_config(config: Config, *, comments: bool = False) -> str:
 
 def schema() -> dict[str, Any]:
     """The JSON schema of a config file, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "s2s config", **Config.model_json_schema()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "s2s config",
+        **Config.model_json_schema(),
+    }
 
 
 def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
@@ -110,9 +113,7 @@ def _override(data: dict[str, Any], option: str) -> KeyPath:
     return keys
 
 
-def _validate(
-    data: Any, lines: dict[KeyPath, int], name: str, folder: Path, from_options: Sequence[KeyPath]
-) -> Config:
+def _validate(data: Any, lines: dict[KeyPath, int], name: str, folder: Path, from_options: Sequence[KeyPath]) -> Config:
     try:
         # Through JSON, since strict mode takes JSON's lists and strings for tuples and paths.
         config = Config.model_validate_json(json.dumps(data), strict=True)

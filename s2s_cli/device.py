@@ -43,7 +43,7 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private, so asked for with care
         return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)

@@ -114,7 +114,9 @@ def print_evaluation(evaluation: Evaluation) -> None:
         for row in (header, *rows):
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     for gate in evaluation.gates:
-        print(f"{'passed' if gate.passed else 'MISSED'}: {gate.metric} {gate.value:.2f}, at least {gate.floor:g} wanted")
+        print(
+            f"{'passed' if gate.passed else 'MISSED'}: {gate.metric} {gate.value:.2f}, at least {gate.floor:g} wanted"
+        )
 
 
 def write_json(destination: str, content: Mapping[str, Any]) -> None:

@@ -97,7 +97,7 @@ def compute_scores(
         raise UserError(f"misaligned: {len(hypotheses):,} hypotheses for {len(references):,} references")
     if not references:
         raise UserError("nothing to score: no lines")
-    scores = {}
+    scores: dict[str, Score] = {}
     for name in config.metrics:
         metric = _make(name, config)
         samples = BOOTSTRAP_SAMPLES if intervals and len(references) > 1 else 1

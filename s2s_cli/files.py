@@ -42,7 +42,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write_synced(aside, data)
-        os.replace(aside, path)
+        aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
     sync_folder(path.parent)
@@ -62,7 +62,7 @@ def open_binary(path: Path | None, default: IO[str]) -> Iterator[BinaryIO]:
         yield default.buffer  # type: ignore[attr-defined]
         return
     try:
-        file = open(path, "rb")
+        file = open(path, "rb")  # noqa: SIM115  (closed below; only the opening is guarded)
     except OSError as error:
         raise UserError(f"{path}: cannot read it: {error.strerror}") from None
     with file:
@@ -83,7 +83,7 @@ def replaced_when_done(path: Path | None, default: IO[str]) -> Iterator[BinaryIO
     try:
         with open(aside, "wb") as file:
             yield file
-        os.replace(aside, path)
+        aside.replace(path)
     except OSError as error:
         if error.filename is None:
             raise

@@ -98,7 +98,9 @@ class RunDirectory:
     def read_tokenizer_files(self) -> dict[str, bytes]:
         """The tokenizer's model files as they stand; empty where there are none yet."""
         names = ("shared.model", "source.model", "target.model")
-        return {name: (self.tokenizer_path / name).read_bytes() for name in names if (self.tokenizer_path / name).exists()}
+        return {
+            name: (self.tokenizer_path / name).read_bytes() for name in names if (self.tokenizer_path / name).exists()
+        }
 
     def pointer(self, name: str) -> Path | None:
         """The checkpoint that `best` or `last` names, if any.

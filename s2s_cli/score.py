@@ -58,7 +58,9 @@ def evaluate_request(request: Request, say: Callable[[str], None]) -> Evaluation
     if request.hypothesis and request.reference:
         for name in ("source", "model", "test", "beam", "batch_size"):
             if getattr(request, name) is not None:
-                raise UserError(f"--{name.replace('_', '-')} has no use with --hypothesis and --reference: leave it out")
+                raise UserError(
+                    f"--{name.replace('_', '-')} has no use with --hypothesis and --reference: leave it out"
+                )
         references = list(read_lines(request.reference))
         hypotheses = list(read_lines(request.hypothesis))
         about: dict[str, Any] = {"hypothesis": str(request.hypothesis), "reference": str(request.reference)}
@@ -90,8 +92,9 @@ def _judge(
     about: dict[str, Any],
     say: Callable[[str], None],
 ) -> Evaluation:
-    floors = {**evaluation.min, **dict(_floor(text) for text in request.floors)}
-    wanted = dict.fromkeys((*(request.metrics or evaluation.metrics), *(dict(map(_floor, request.floors)))))
+    asked = dict(map(_floor, request.floors))
+    floors = dict(evaluation.min) | asked
+    wanted = dict.fromkeys([*(request.metrics or evaluation.metrics), *asked])
     changes: dict[str, Any] = {"metrics": tuple(wanted), "min": {}}
     if request.tokenize is not None:
         changes["tokenize"] = request.tokenize
@@ -134,4 +137,3 @@ def _columns(text: ParallelText) -> tuple[list[str], list[str]]:
             raise UserError(f"{path}: the test set is not there: give --source and --reference")
     pairs = list(read_pairs(text))
     return [source for source, _ in pairs], [target for _, target in pairs]
-

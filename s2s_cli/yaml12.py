@@ -22,21 +22,25 @@ MAX_DEPTH = 20
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
+def _refusal(problem: str, event: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+
+
 class _Reader(yaml.SafeLoader):
     """PyYAML's parser with the scalars of YAML 1.2, and without aliases or deep nesting."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (as the base class declares it)
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
-            raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=event.start_mark)
+            raise _refusal("aliases are not allowed", event)
         if getattr(event, "anchor", None):
-            raise yaml.MarkedYAMLError(problem="anchors are not allowed", problem_mark=event.start_mark)
+            raise _refusal("anchors are not allowed", event)
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise yaml.MarkedYAMLError(problem=f"nested deeper than {MAX_DEPTH}", problem_mark=event.start_mark)
+            raise _refusal(f"nested deeper than {MAX_DEPTH}", event)
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -106,7 +110,8 @@ def _value(reader: _Reader, node: Any, path: KeyPath, lines: dict[KeyPath, int],
 def _scalar(reader: _Reader, node: yaml.ScalarNode, where: str) -> Any:
     text = _VARIABLE.sub(lambda match: _variable(match[1], where), node.value)
     plain = node.style is None
-    tag = reader.resolve(yaml.ScalarNode, text, (True, False)) if plain and text != node.value else node.tag
+    changed = plain and text != node.value
+    tag = reader.resolve(yaml.ScalarNode, text, (True, False)) if changed else node.tag  # type: ignore[no-untyped-call]
     match tag.removeprefix("tag:yaml.org,2002:"):
         case "str":
             return text

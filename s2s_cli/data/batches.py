@@ -137,4 +137,3 @@ class Sampler:
             return make_batch(*sampled, self._tokenizer)
         pairs = [(self._corpus.source[row].tolist(), self._corpus.target[row].tolist()) for row in rows]
         return make_batch([source for source, _ in pairs], [target for _, target in pairs], self._tokenizer)
-

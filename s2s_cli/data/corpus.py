@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,7 +119,7 @@ class Corpus:
         digest = hashlib.sha256()
         for side in (self.source, self.target):
             for tensor in (side.ids, side.offsets):
-                digest.update(memoryview(tensor.numpy()))
+                digest.update(tensor.numpy().data)
         return digest.hexdigest()
 
 

@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import sentencepiece as spm
 
@@ -173,7 +172,7 @@ def _explain(message: str, config: TokenizerConfig, side: str) -> str:
         return f"{key}: {size} is more than the {side} text can fill; the largest that it can is {match[1]}"
     if match := re.search(r"smaller than required_chars\D+\d+\D+(\d+)", message):
         return (
-            f"{key}: {size} is too small for the characters of the {side} text; the smallest that holds them is {match[1]} "
-            "(or lower tokenizer.character_coverage)"
+            f"{key}: {size} is too small for the characters of the {side} text; the smallest that holds them "
+            f"is {match[1]} (or lower tokenizer.character_coverage)"
         )
     return f"tokenizer: SentencePiece cannot train on the {side} text: {' '.join(message.split())}"

@@ -64,7 +64,7 @@ class Attention(nn.Module):
 
 
 class NoAttention(Attention):
-    """Sutskever et al. 2014: the source is one vector, the encoder's last state, whatever the query; weights are zero."""
+    """Sutskever et al. 2014: the source is one vector, the encoder's last state; all weights are zero."""
 
     def attend(self, query_BQH: Tensor, memory: Memory, state: tuple[Tensor, ...]) -> Attended:
         sentences, queries, _ = query_BQH.shape

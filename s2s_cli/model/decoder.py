@@ -43,7 +43,7 @@ class Bridge(InitialState):
         return encoded.last_BC
 
     def forward(self, encoded: Encoded) -> tuple[CellState, ...]:
-        parts = torch.tanh(self.projection(self.summary(encoded))).split(self.hidden_size, dim=-1)
+        parts = torch.split(torch.tanh(self.projection(self.summary(encoded))), self.hidden_size, dim=-1)
         return tuple(tuple(parts[i : i + self.parts]) for i in range(0, len(parts), self.parts))
 
 
@@ -132,13 +132,11 @@ class Decoder(nn.Module):
         return readout_BQR, attended.weights_BQS, state
 
     def _embedding_gates(self, x_E: Tensor) -> Tensor:
-        """The embedding's part of the first layer's W x + b: one product for all steps, since nothing is fed into it."""
-        weight_GI, bias_G = self.layers[0].input_weight  # type: ignore[union-attr,misc]
+        """The embedding's part of the first layer's W x + b: one product for all steps."""
+        weight_GI, bias_G = self.layers[0].input_weight  # type: ignore[misc]
         return F.linear(x_E, weight_GI[:, : self.embedding_size], bias_G)
 
-    def _advance(
-        self, gates_NG: Tensor, state: DecoderState, memory: Memory
-    ) -> tuple[Tensor, Attended, DecoderState]:
+    def _advance(self, gates_NG: Tensor, state: DecoderState, memory: Memory) -> tuple[Tensor, Attended, DecoderState]:
         def by_sentence(h_NH: Tensor) -> Tensor:
             return h_NH.view(memory.mask_BS.shape[0], -1, self.hidden_size)
 

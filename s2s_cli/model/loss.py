@@ -1,7 +1,7 @@
 """Cross-entropy of an output layer, with its gradient computed on the way, a slice of rows at a time.
 
-The plain form, `cross_entropy(readout @ W.T + b)`, holds several float32 copies of all logits (N x V) until the backward
-pass. Here each slice of logits becomes its own gradient in place and is gone: memory does not grow with N x V.
+The plain form, `cross_entropy(readout @ W.T + b)`, holds several float32 copies of all logits (N x V) until the
+backward pass. Here each slice of logits becomes its own gradient in place and is gone: memory does not grow with N x V.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Recurrent layers: whole sequences by PyTorch's fused kernels, single steps by the cells' equations, on the same weights.
+"""Recurrent layers: whole sequences by PyTorch's fused kernels, single steps by the cells' equations.
 
 Sequences are dense and padded at the end, never packed: that keeps the fused kernels. A backward layer reads each
 sequence reversed within its own length, so that its padding too comes last and touches nothing.
@@ -7,7 +7,7 @@ The shapes' legend is in `interface.py`; I is a layer's input.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,7 @@ class Layer(nn.Module):
             if name.startswith("weight_ih"):
                 nn.init.xavier_uniform_(parameter)
             elif name.startswith("weight_hh"):
-                for block in parameter.data.split(hidden_size):
+                for block in torch.split(parameter.data, hidden_size):
                     nn.init.orthogonal_(block)
             else:
                 nn.init.zeros_(parameter)
@@ -80,8 +80,9 @@ class GRU(Layer):
 
     def step(self, input_NG: Tensor, state: CellState) -> CellState:
         (h_NH,) = state
-        input_rz, input_n = input_NG.split((2 * h_NH.shape[1], h_NH.shape[1]), dim=1)
-        recur_rz, recur_n = self.recur(h_NH).split((2 * h_NH.shape[1], h_NH.shape[1]), dim=1)
+        sizes = [2 * h_NH.shape[1], h_NH.shape[1]]
+        input_rz, input_n = torch.split(input_NG, sizes, dim=1)
+        recur_rz, recur_n = torch.split(self.recur(h_NH), sizes, dim=1)
         r_NH, z_NH = torch.sigmoid(input_rz + recur_rz).chunk(2, dim=1)
         n_NH = torch.tanh(input_n + r_NH * recur_n)
         return (torch.lerp(n_NH, h_NH, z_NH),)
@@ -96,7 +97,7 @@ class LSTM(Layer):
     def __init__(self, input_size: int, hidden_size: int) -> None:
         super().__init__(input_size, hidden_size)
         # A forget gate that starts open (Jozefowicz et al. 2015, section 2.2).
-        nn.init.ones_(self.rnn.bias_ih_l0[hidden_size : 2 * hidden_size])  # type: ignore[arg-type,index]
+        nn.init.ones_(self.rnn.bias_ih_l0[hidden_size : 2 * hidden_size])  # type: ignore[index]
 
     def step(self, input_NG: Tensor, state: CellState) -> CellState:
         h_NH, c_NH = state
@@ -146,8 +147,8 @@ class Encoder(nn.Module):
         for number, directions in enumerate(self.layers):
             inputs = self.dropout(x_BSI) if number else x_BSI
             states, lasts = [], []
-            for backward, layer in enumerate(directions):  # type: ignore[arg-type]
-                h_BSH, last = self._read(layer, reverse(inputs, len_B) if backward else inputs, len_B)
+            for backward, layer in enumerate(cast(nn.ModuleList, directions)):
+                h_BSH, last = self._read(cast(Layer, layer), reverse(inputs, len_B) if backward else inputs, len_B)
                 states.append(reverse(h_BSH, len_B) if backward else h_BSH)
                 lasts.append(last)
             x_BSI = torch.cat(states, dim=-1)

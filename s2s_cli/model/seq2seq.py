@@ -61,7 +61,7 @@ class Seq2Seq(nn.Module):
         return self.decoder.attention.memorize(encoded), self.decoder.start(encoded)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Teacher forcing: the attentional states of all target positions (B, T, R), and attention weights (B, T, S)."""
+        """Teacher forcing: attentional states of all target positions (B, T, R), and weights (B, T, S)."""
         memory, state = self.encode(batch.src_BS, batch.src_len_B)
         x_BTE = self.dropout(self.target_embedding(self._drop_words(batch.tgt_in_BT, self.target)))
         readout_BTR, weights_BTS = self.decoder(x_BTE, state, memory)
@@ -74,7 +74,9 @@ class Seq2Seq(nn.Module):
         mask_BT = position_T[None, :] < batch.tgt_len_B[:, None]
         readout_NR = self.dropout(readout_BTR[mask_BT])
         targets_N = batch.tgt_out_BT[mask_BT]
-        return Losses(*linear_cross_entropy(readout_NR, self.output.weight, self.output.bias, targets_N, label_smoothing))
+        return Losses(
+            *linear_cross_entropy(readout_NR, self.output.weight, self.output.bias, targets_N, label_smoothing)
+        )
 
     def step(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step:
         """One step of search for Q hypotheses of each sentence; rows of `state` are sentence by sentence."""

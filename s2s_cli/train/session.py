@@ -14,12 +14,12 @@ from s2s_cli.config_file import differences
 from s2s_cli.data.corpus import Corpus, count_overlap, describe_dropped, read_corpus, train_tokenizer, unknown_rate
 from s2s_cli.data.tokenizer import Tokenizer, fingerprint, read_given
 from s2s_cli.device import choose_device, choose_precision, keep_freed_memory
-from s2s_cli.display import Display
 from s2s_cli.errors import UserError
 from s2s_cli.files import disk_error
 from s2s_cli.model.seq2seq import build_model, count_parameters
 from s2s_cli.run import RunDirectory, find_model, record_latest
 from s2s_cli.signals import StopRequest
+from s2s_cli.train.observer import Observer
 from s2s_cli.train.trainer import Parts, Trainer
 
 UNKNOWN_WARNING = 0.01
@@ -37,13 +37,13 @@ class Outcome:
     already_finished: bool
 
 
-def train(config: Config, run_path: Path, display: Display, stop: StopRequest, *, fresh: bool = False) -> Outcome:
+def train(config: Config, run_path: Path, observer: Observer, stop: StopRequest, *, fresh: bool = False) -> Outcome:
     """Trains, or goes on training, the run at `run_path`.
 
     Args:
         config: the resolved config.
         run_path: the run directory.
-        display: where messages go.
+        observer: where messages go.
         stop: set by signals.
         fresh: move an existing run aside and begin anew.
 
@@ -61,24 +61,24 @@ def train(config: Config, run_path: Path, display: Display, stop: StopRequest, *
         with run.lock():
             aside = _free_name(run_path)
             run_path.rename(aside)
-        display.info(f"moved the old run to {aside}")
+        observer.info(f"moved the old run to {aside}")
     with run.lock():
         if run.exists:
             _refuse_other_config(run, config)
         try:
             run.create()
             run.write_config(config)
-            with display.logging_to(run.log_path):
-                return _train(config, run, display, stop, device)
+            with observer.logging_to(run.log_path):
+                return _train(config, run, observer, stop, device)
         except OSError as error:
             raise disk_error(error, f"cannot write to {run.path}") from None
 
 
-def _train(config: Config, run: RunDirectory, display: Display, stop: StopRequest, device: torch.device) -> Outcome:
+def _train(config: Config, run: RunDirectory, observer: Observer, stop: StopRequest, device: torch.device) -> Outcome:
     saved = _last_checkpoint(run, config)
     torch.manual_seed(config.training.seed)
     tokenizer = _tokenizer(config, run, display)
-    train_corpus, valid_corpus = _read_corpora(config, tokenizer, display, quiet=saved is not None)
+    train_corpus, valid_corpus = _read_corpora(config, tokenizer, observer, quiet=saved is not None)
     stop.check()
     model = build_model(config.model, tokenizer)
     if config.training.init_from and saved is None:
@@ -87,11 +87,11 @@ def _train(config: Config, run: RunDirectory, display: Display, stop: StopReques
     parts = Parts(run, config, tokenizer, train_corpus, valid_corpus, model.to(device), device)
     precision = {torch.bfloat16: "bf16", torch.float32: "fp32"}[choose_precision(config.training.precision, device)]
     threads = f" ({torch.get_num_threads()} threads)" if device.type == "cpu" else ""
-    display.info(f"model: {count_parameters(model):,} parameters, {precision} on {device.type}{threads}")
-    trainer = Trainer(parts, display, stop)
+    observer.info(f"model: {count_parameters(model):,} parameters, {precision} on {device.type}{threads}")
+    trainer = Trainer(parts, observer, stop)
     if saved is not None:
         trainer.resume(saved)
-        display.info(f"goes on from {saved.path.name}")
+        observer.info(f"goes on from {saved.path.name}")
     began_at = trainer.progress.step
     reason = trainer.fit()
     record_latest(run)
@@ -145,7 +145,7 @@ def _last_checkpoint(run: RunDirectory, config: Config) -> Checkpoint | None:
     return None if path is None else Checkpoint(path, config, fingerprint(run.read_tokenizer_files()))
 
 
-def _tokenizer(config: Config, run: RunDirectory, display: Display) -> Tokenizer:
+def _tokenizer(config: Config, run: RunDirectory, observer: Observer) -> Tokenizer:
     """The run's own tokenizer, else the one given, else that of `init_from`, else a new one."""
     files = run.read_tokenizer_files()
     wanted = {"shared.model"} if config.tokenizer.shared else {"source.model", "target.model"}
@@ -157,35 +157,37 @@ def _tokenizer(config: Config, run: RunDirectory, display: Display) -> Tokenizer
         if tokenizer.shared != config.tokenizer.shared:
             raise UserError(f"tokenizer.shared: must be {str(tokenizer.shared).lower()}, as in training.init_from")
     if tokenizer is None:
-        display.info("training the tokenizer ...")
+        observer.info("training the tokenizer ...")
         tokenizer = train_tokenizer(config.data.train, config.tokenizer)
     run.write_tokenizer(tokenizer)
     return tokenizer
 
 
-def _read_corpora(config: Config, tokenizer: Tokenizer, display: Display, *, quiet: bool) -> tuple[Corpus, Corpus]:
+def _read_corpora(config: Config, tokenizer: Tokenizer, observer: Observer, *, quiet: bool) -> tuple[Corpus, Corpus]:
     data = config.data
     sampled = config.tokenizer.sampling.alpha > 0
     train_corpus = read_corpus(data.train, tokenizer, data, keep_text=sampled)
     valid_corpus = read_corpus([data.valid], tokenizer, keep_text=True)
-    sizes = f"{len(tokenizer.source):,}" if tokenizer.shared else f"{len(tokenizer.source):,} and {len(tokenizer.target):,}"
-    display.info(
+    sizes = (
+        f"{len(tokenizer.source):,}" if tokenizer.shared else f"{len(tokenizer.source):,} and {len(tokenizer.target):,}"
+    )
+    observer.info(
         f"data: {len(train_corpus):,} training pairs ({train_corpus.target.ids.numel():,} target pieces), "
         f"{len(valid_corpus):,} for validation; vocabulary {sizes}"
     )
     if train_corpus.dropped:
-        display.info(f"dropped training pairs: {describe_dropped(train_corpus.dropped)}")
+        observer.info(f"dropped training pairs: {describe_dropped(train_corpus.dropped)}")
     sides = (("source", valid_corpus.source, tokenizer.source), ("target", valid_corpus.target, tokenizer.target))
     rates = {side: unknown_rate(sequences, vocabulary.specials.unk) for side, sequences, vocabulary in sides}
-    display.info("unknown pieces in the validation set: " + ", ".join(f"{s} {r:.2%}" for s, r in rates.items()))
+    observer.info("unknown pieces in the validation set: " + ", ".join(f"{s} {r:.2%}" for s, r in rates.items()))
     for side, rate in rates.items():
         if rate > UNKNOWN_WARNING:
-            display.warn(
+            observer.warn(
                 f"{rate:.1%} of the {side} pieces of the validation set are unknown: raise "
                 "tokenizer.character_coverage or vocab_size, or set tokenizer.byte_fallback"
             )
     if not quiet:
         for text in (data.valid, *data.test):
             if overlap := count_overlap(data.train, text):
-                display.warn(f"{overlap:,} source sentences of {text.files[0].name} stand in the training set too")
+                observer.warn(f"{overlap:,} source sentences of {text.files[0].name} stand in the training set too")
     return train_corpus, valid_corpus

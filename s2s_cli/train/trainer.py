@@ -19,7 +19,6 @@ from s2s_cli.data.batches import Batch, Sampler, make_batch, plan_batches
 from s2s_cli.data.corpus import Corpus
 from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.device import autocast, choose_precision
-from s2s_cli.display import Display
 from s2s_cli.errors import RunFailed, Stopped
 from s2s_cli.evaluate import better, compute_scores
 from s2s_cli.files import disk_error, write_atomically
@@ -27,6 +26,7 @@ from s2s_cli.model.seq2seq import Seq2Seq
 from s2s_cli.run import RunDirectory
 from s2s_cli.signals import StopRequest
 from s2s_cli.train.optim import WeightAverage, build_optimizer, learning_rate, load_optimizer, optimizer_tensors
+from s2s_cli.train.observer import Observer
 from s2s_cli.train.progress import Progress, random_states, restore_random_states
 from s2s_cli.translate import Translator
 
@@ -49,8 +49,8 @@ class Parts:
 class Trainer:
     """Trains one model in one run directory."""
 
-    def __init__(self, parts: Parts, display: Display, stop: StopRequest) -> None:
-        self.parts, self.display, self.stop = parts, display, stop
+    def __init__(self, parts: Parts, observer: Observer, stop: StopRequest) -> None:
+        self.parts, self.observer, self.stop = parts, observer, stop
         self.run, self.config, self.model, self.device = parts.run, parts.config, parts.model, parts.device
         training = self.config.training
         self.precision = choose_precision(training.precision, self.device)
@@ -75,7 +75,7 @@ class Trainer:
             RunFailed: where the loss stays infinite, memory runs out or the disk refuses; the last checkpoint stands.
         """
         total = self.config.training.max_steps
-        with self.display.training(total, self.progress.step):
+        with self.observer.training(total, self.progress.step):
             while True:
                 reason = self.progress.finished(self.config, self.sampler.epoch)
                 last_validation = reason is not None and self.progress.validated_step < self.progress.step
@@ -135,7 +135,9 @@ class Trainer:
         progress, limit = self.progress, self.config.training.max_skips
         progress.skipped += 1
         progress.skipped_in_a_row += 1
-        self.display.warn(f"step {progress.step + 1:,}: the loss or its gradient is not finite, this update is skipped")
+        self.observer.warn(
+            f"step {progress.step + 1:,}: the loss or its gradient is not finite, this update is skipped"
+        )
         if progress.skipped_in_a_row >= limit:
             raise RunFailed(
                 f"the loss was not finite {limit} times in a row at step {progress.step + 1:,}: lower "
@@ -148,9 +150,9 @@ class Trainer:
         speed = progress.window_tokens / progress.window_seconds
         epoch = self.sampler.epoch + self.sampler.progress
         figures = f"epoch {epoch:.2f}, loss {mean:.3f}, {speed:,.0f} tokens/s, lr {rate:.2e}"
-        self.display.advance(progress.step, figures)
+        self.observer.advance(progress.step, figures)
         if progress.step % self.config.training.log_every == 0:
-            self.display.step(progress.step, figures)
+            self.observer.step(progress.step, figures)
             self._write_metrics({"loss": mean, "lr": rate})
             progress.window_loss, progress.window_tokens, progress.window_seconds = 0.0, 0, 0.0
 
@@ -169,7 +171,7 @@ class Trainer:
         name = self._checkpoint_name()
         if best:
             progress.best_checkpoint = name
-        self.display.validation(progress.step, scores, best, samples)
+        self.observer.validation(progress.step, scores, best, samples)
         progress.elapsed += time.perf_counter() - began
         self._write_metrics({"scores": scores})
         self._save()
@@ -187,9 +189,7 @@ class Trainer:
         assert parts.valid.texts is not None
         sources, references = parts.valid.texts
         loss = validation_loss(parts, self.stop)
-        translator = Translator(
-            self.model, parts.tokenizer, decoding, self.device, between_batches=self.stop.check
-        )
+        translator = Translator(self.model, parts.tokenizer, decoding, self.device, between_batches=self.stop.check)
         hypotheses = [best.text for best, *_ in translator.translate(sources)]
         found = compute_scores(hypotheses, references, self.config.evaluation)
         scores = {"loss": loss, "perplexity": math.exp(min(loss, 700)), **{k: v.value for k, v in found.items()}}
@@ -215,7 +215,7 @@ class Trainer:
         progress.averaged_step = progress.step
         improved = better(self.config.monitor, scores[self.config.monitor], progress.best)
         figures = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
-        self.display.info(f"average of the last {len(paths)} checkpoints: {figures}{' (best)' if improved else ''}")
+        self.observer.info(f"average of the last {len(paths)} checkpoints: {figures}{' (best)' if improved else ''}")
         if improved:
             name = f"average-{progress.step:08d}"
             path = checkpoints.save(self.run, name, self.config, self.parts.tokenizer, mean)
@@ -233,7 +233,7 @@ class Trainer:
         self.stop.check()
 
     def _save(self) -> None:
-        """Writes a checkpoint, then moves `last`, then `best`: the state of `last` names `best` too, so it can be mended."""
+        """Writes a checkpoint, then moves `last`, then `best`, which the state of `last` names too."""
         own = checkpoints.weights(self.model)
         training = {f"{WEIGHT}{name}": tensor for name, tensor in own.items()}
         for name, tensor in optimizer_tensors(self.optimizer, self.model).items():
@@ -346,7 +346,11 @@ def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
 def _explain_memory(error: BaseException) -> RunFailed | None:
     """A clear end for an allocation that failed; None for any other error."""
     words = str(error).lower()
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in words or "out of memory" in words:
+    if (
+        isinstance(error, (MemoryError, torch.OutOfMemoryError))
+        or "allocate memory" in words
+        or "out of memory" in words
+    ):
         return RunFailed(
             "out of memory: lower training.batch_tokens (and raise training.accumulate by as much to keep the update), "
             "data.max_length, tokenizer.vocab_size or the hidden sizes; the last checkpoint stands"
