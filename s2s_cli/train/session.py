@@ -77,7 +77,7 @@ def train(config: Config, run_path: Path, observer: Observer, stop: StopRequest,
 def _train(config: Config, run: RunDirectory, observer: Observer, stop: StopRequest, device: torch.device) -> Outcome:
     saved = _last_checkpoint(run, config)
     torch.manual_seed(config.training.seed)
-    tokenizer = _tokenizer(config, run, display)
+    tokenizer = _tokenizer(config, run, observer)
     train_corpus, valid_corpus = _read_corpora(config, tokenizer, observer, quiet=saved is not None)
     stop.check()
     model = build_model(config.model, tokenizer)

@@ -25,8 +25,8 @@ from s2s_cli.files import disk_error, write_atomically
 from s2s_cli.model.seq2seq import Seq2Seq
 from s2s_cli.run import RunDirectory
 from s2s_cli.signals import StopRequest
-from s2s_cli.train.optim import WeightAverage, build_optimizer, learning_rate, load_optimizer, optimizer_tensors
 from s2s_cli.train.observer import Observer
+from s2s_cli.train.optim import WeightAverage, build_optimizer, learning_rate, load_optimizer, optimizer_tensors
 from s2s_cli.train.progress import Progress, random_states, restore_random_states
 from s2s_cli.translate import Translator
 

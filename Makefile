@@ -1,0 +1,46 @@
+# Each target makes what it needs: a virtual environment in .venv, with the versions of constraints.txt.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: help install demo test test-slow check format clean
+help:
+	@echo "make demo       train on the demo corpus, translate, evaluate (about three minutes)"
+	@echo "make test       format, lint, types, tests (under ten minutes)"
+	@echo "make test-slow  the whole matrix of cells and attentions, and the long forms of the tests"
+	@echo "make check      format, lint and types alone"
+	@echo "make install    the environment alone"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+install: $(INSTALLED)
+
+demo: $(INSTALLED)
+	$(BIN)/s2s train --config configs/demo.yaml
+	@echo "--- translate"
+	head -n 5 data/demo/test.en | tee /dev/stderr | $(BIN)/s2s translate --model runs/demo
+	@echo "--- evaluate: sentences of usual length, then long ones"
+	$(BIN)/s2s evaluate --model runs/demo --min bleu=90 --min chrf=90
+	$(BIN)/s2s evaluate --model runs/demo --test long
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/python -m pytest --durations=10
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow --durations=10
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
