@@ -7,6 +7,7 @@ tokenizer. It is written aside and renamed when complete, so a folder under its 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ from s2s_cli.data.tokenizer import Tokenizer, fingerprint
 from s2s_cli.errors import UserError
 from s2s_cli.files import disk_error, sha256, sync_folder, write_synced
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
-from s2s_cli.run import FORMAT, RunDirectory
+from s2s_cli.run import FORMAT, RunDirectory, is_checkpoint, is_leftover
 
 MODEL, TRAINING, STATE, MANIFEST = "model.safetensors", "training.safetensors", "state.json", "manifest.json"
 
@@ -78,12 +79,15 @@ def save(
         for file, data in files.items():
             write_synced(aside / file, data)
         sync_folder(aside)
-        if final.exists():  # from an earlier try at the same step: move it away, since a rename cannot replace a folder
-            shutil.rmtree(final)
+        replaced = run.set_aside(final)  # from an earlier try at the same step: a rename cannot replace a folder
         aside.rename(final)
         sync_folder(run.checkpoints_path)
+        if replaced:
+            shutil.rmtree(replaced, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            run.restore(final)
         raise disk_error(error, f"cannot save {final}") from None
     return final
 
@@ -91,10 +95,9 @@ def save(
 def prune(run: RunDirectory, keep: Sequence[Path], last: int) -> None:
     """Removes checkpoints but the newest `last` and those in `keep`, and what crashed saves left."""
     steps = run.checkpoints()
-    kept = {path.name for path in (*keep, *steps[len(steps) - last :])}
+    kept = {path.name for path in (*keep, *steps[max(0, len(steps) - last) :])}
     for path in run.checkpoints_path.iterdir():
-        leftover = path.name.startswith(".") and path.name.endswith(".tmp")
-        if leftover or (path.name.startswith(("step-", "average-")) and path.name not in kept):
+        if is_leftover(path) or (is_checkpoint(path) and path.name not in kept):
             shutil.rmtree(path, ignore_errors=True)
 
 

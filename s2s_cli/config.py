@@ -63,7 +63,9 @@ def _as_list(value: Any) -> Any:
 
 
 # A before-validator leaves JSON mode, where strictness refuses a list as a tuple and a string as a path.
-OneOrMore = Annotated[
+_Some = Annotated[tuple[ParallelText, ...], Field(min_length=1)]
+OneOrMore = Annotated[_Some, BeforeValidator(_as_list, json_schema_input_type=ParallelText | _Some)]
+NoneOrMore = Annotated[
     tuple[ParallelText, ...],
     BeforeValidator(_as_list, json_schema_input_type=ParallelText | tuple[ParallelText, ...]),
 ]
@@ -72,11 +74,11 @@ OneOrMore = Annotated[
 class DataConfig(Section):
     """Which text to train, validate and test on."""
 
-    train: Annotated[OneOrMore, Field(min_length=1)]
+    train: OneOrMore
     """Training text; several sets are read one after the other."""
     valid: ParallelText
     """Validation text, decoded every `training.validate_every`."""
-    test: OneOrMore = ()
+    test: NoneOrMore = ()
     """Test sets for `s2s evaluate`; the first is its default."""
     max_length: Positive = 150
     """Training pairs with more pieces than this on a side are dropped."""
@@ -89,8 +91,14 @@ class SamplingConfig(Section):
 
     alpha: Annotated[float, Field(ge=0, le=10)] = 0.0
     """0 is off. unigram: smoothing, 0.1 to 0.5 is usual. bpe: the share of merges dropped, 0.1 is usual."""
-    nbest: int = -1
-    """unigram: sample from the best N segmentations; -1 from all."""
+    nbest: Annotated[int, Field(ge=-1, le=512)] = -1
+    """unigram: sample from the best N segmentations, 2 to 512; -1 from all."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.nbest in (0, 1):
+            raise ValueError(f"nbest {self.nbest} leaves nothing to sample from: use -1 (all), or 2 to 512")
+        return self
 
 
 class TokenizerConfig(Section):
@@ -129,6 +137,9 @@ class TokenizerConfig(Section):
             raise ValueError("source_model and target_model need shared: false, and no model")
         if self.model and not self.shared:
             raise ValueError("model serves both sides: set shared: true, or give source_model and target_model")
+        for symbol in self.user_symbols:
+            if symbol in ("<pad>", "<unk>", "<s>", "</s>"):
+                raise ValueError(f"user_symbols: {symbol!r} cannot be one: it is a special piece")
         if self.type in ("char", "word") and self.sampling.alpha:
             raise ValueError(f"sampling.alpha needs type unigram or bpe: {self.type} has one segmentation only")
         if self.type == "bpe" and self.sampling.alpha >= 1:

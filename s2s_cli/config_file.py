@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -15,6 +16,22 @@ from s2s_cli import yaml12
 from s2s_cli.config import CHANGEABLE, Config, Section
 from s2s_cli.errors import UserError, suggest
 from s2s_cli.yaml12 import KeyPath
+
+_INDEX = re.compile(r"[0-9]{1,5}")
+_KEY = re.compile(r"(?!constrained-)[a-z0-9_+-]+")
+_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's writer, made safe for readers of YAML 1.2: it knows only which words 1.1 would misread."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if _PLAIN.fullmatch(text) else '"'
+    ),
+)
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -43,8 +60,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_config(text: str, name: str, folder: Path) -> Config:
-    """Reads a config from text, as `load_config` does from a file in `folder`."""
-    data, lines = yaml12.parse(text, name)
+    """Reads what `dump_config` wrote: as `load_config` from a file in `folder`, but every value stands for itself."""
+    data, lines = yaml12.parse(text, name, fill=False)
     return _validate(data, lines, name, folder, [])
 
 
@@ -52,7 +69,7 @@ def dump_config(config: Config, *, comments: bool = False) -> str:
     """The config as YAML that reads back equal; with `comments`, every key has its meaning beside it."""
     data = config.model_dump(mode="json")
     if not comments:
-        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=1000)
+        return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
     return "\n".join(_commented(Config, data, "")) + "\n"
 
 
@@ -60,8 +77,8 @@ def schema() -> dict[str, Any]:
     """The JSON schema of a config file, for editors."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "s2s config",
         **Config.model_json_schema(),
+        "title": "s2s config",
     }
 
 
@@ -94,23 +111,27 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def _override(data: dict[str, Any], option: str) -> KeyPath:
     key, equals, text = option.partition("=")
-    keys: KeyPath = tuple(int(part) if part.isdigit() else part for part in key.strip().split("."))
-    if not equals or not all(part != "" for part in keys):
+    parts = key.strip().split(".")
+    if not equals or "" in parts:
         raise UserError(f"--set {option}: write section.key=value, for example --set training.max_steps=200")
     value, _ = yaml12.parse(text, f"--set {key}")
     place: Any = data
-    for part in keys[:-1]:
-        if isinstance(place, list) and isinstance(part, int) and part < len(place):
-            place = place[part]
+    keys: list[str | int] = []
+    for number, part in enumerate(parts, 1):
+        last = number == len(parts)
+        if isinstance(place, list) and _INDEX.fullmatch(part) and int(part) < len(place):
+            keys.append(int(part))
+            if last:
+                place[int(part)] = value
+            place = place[int(part)]
         elif isinstance(place, dict):
+            keys.append(part)
+            if last:
+                place[part] = value
             place = place.setdefault(part, {})
         else:
-            raise UserError(f"--set {option}: '{part}' is not a section")
-    try:
-        place[keys[-1]] = value
-    except (TypeError, IndexError):
-        raise UserError(f"--set {option}: '{'.'.join(map(str, keys[:-1]))}' is not a section") from None
-    return keys
+            raise UserError(f"--set {option}: '{'.'.join(parts[: number - 1])}' is not a section that has '{part}'")
+    return tuple(keys)
 
 
 def _validate(data: Any, lines: dict[KeyPath, int], name: str, folder: Path, from_options: Sequence[KeyPath]) -> Config:
@@ -122,7 +143,7 @@ def _validate(data: Any, lines: dict[KeyPath, int], name: str, folder: Path, fro
         raise UserError("\n".join(dict.fromkeys(problems))) from None
 
     def absolute(path: Path, at: KeyPath) -> Path:
-        given = any(at[: len(option)] == option for option in from_options)
+        given = _within(at, from_options)
         return path if path.is_absolute() else (Path.cwd() if given else folder) / path
 
     resolved = _map_paths(config, (), absolute)
@@ -143,15 +164,18 @@ def _map_paths(value: Any, at: KeyPath, change: Any) -> Any:
 
 
 def _describe(error: dict[str, Any], lines: dict[KeyPath, int], name: str, from_options: Sequence[KeyPath]) -> str:
-    place: KeyPath = error["loc"]
-    key = ".".join(str(part) for part in place)
-    known = place
-    while known and known not in lines:
-        known = known[:-1]
-    where = f"{name}:{lines[known]}" if known in lines else name
-    if any(place[: len(option)] == option for option in from_options):
-        where = "--set"
     kind, given = error["type"], error.get("input")
+    # pydantic also puts the branch of a union, or "[key]", into the place.
+    place: KeyPath = tuple(
+        part
+        for end, part in enumerate(error["loc"], 1)
+        if isinstance(part, int) or _KEY.fullmatch(part) or (end == len(error["loc"]) and kind == "extra_forbidden")
+    )
+    key = ".".join(str(part) for part in place)
+    known = max((path for path in (place, _words(place)) for path in _prefixes(path, lines)), key=len, default=())
+    where = f"{name}:{lines[known]}" if known in lines else name
+    if _within(place, from_options) or any(option[: len(place)] == place != () for option in from_options):
+        where = "--set"
     if kind == "extra_forbidden":
         return f"{where}: unknown key {key}: {suggest(str(place[-1]), _keys_at(place[:-1]))}"
     if kind == "missing":
@@ -164,6 +188,20 @@ def _describe(error: dict[str, Any], lines: dict[KeyPath, int], name: str, from_
         hint = f": {suggest(given, choices)}"
     message = error["msg"].removeprefix("Input ")
     return f"{where}: {key}: {message}, not {json.dumps(given, default=str, ensure_ascii=False)[:80]}{hint}"
+
+
+def _prefixes(place: KeyPath, lines: dict[KeyPath, int]) -> list[KeyPath]:
+    return [place[:end] for end in range(len(place) + 1) if place[:end] in lines]
+
+
+def _words(place: KeyPath) -> KeyPath:
+    """A place without its indices: where a single mapping stands for a list of one, it has none in the file."""
+    return tuple(part for part in place if isinstance(part, str))
+
+
+def _within(place: KeyPath, options: Sequence[KeyPath]) -> bool:
+    """Whether a value was given by one of the options."""
+    return any(path[: len(option)] == option for option in options for path in (place, _words(place)))
 
 
 def _keys_at(place: KeyPath) -> list[str]:
@@ -192,5 +230,5 @@ def _commented(section: type[BaseModel], data: dict[str, Any], indent: str) -> I
             yield f"{indent}{name}:  # {meaning}"
             yield from _commented(inner, value, indent + "  ")
         else:
-            text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**6)
+            text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=10**6)
             yield f"{indent}{name}: {text.removesuffix(chr(10)).removesuffix(chr(10) + '...')}  # {meaning}"

@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from s2s_cli.errors import UserError
 from s2s_cli.evaluate import Evaluation
 from s2s_cli.files import disk_error, write_atomically
 
@@ -127,5 +128,7 @@ def write_json(destination: str, content: Mapping[str, Any]) -> None:
         return
     try:
         write_atomically(Path(destination), text.encode())
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise UserError(f"--json {destination}: cannot write it: {error.strerror}") from None
     except OSError as error:
         raise disk_error(error, f"cannot write {destination}") from None

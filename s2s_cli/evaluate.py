@@ -23,7 +23,7 @@ METRICS: dict[str, Callable[[EvaluationConfig], Metric]] = {
     "bleu": lambda config: BLEU(tokenize=config.tokenize, lowercase=config.lowercase),
     "chrf": lambda config: CHRF(lowercase=config.lowercase),
     "chrf++": lambda config: CHRF(word_order=2, lowercase=config.lowercase),
-    "ter": lambda config: TER(case_sensitive=not config.lowercase),
+    "ter": lambda config: TER(),  # as sacreBLEU's command: without regard to case
 }
 LOWER_IS_BETTER = frozenset({"ter", "loss", "perplexity"})
 
@@ -104,7 +104,7 @@ def compute_scores(
         result: Any = metric.corpus_score(list(hypotheses), [list(references)], n_bootstrap=samples)
         bounds: tuple[float | None, float | None] = (None, None)
         if samples > 1:
-            bounds = result._mean - result._ci, result._mean + result._ci
+            bounds = float(result._mean - result._ci), float(result._mean + result._ci)
         scores[name] = Score(float(result.score), str(metric.get_signature()), *bounds)
     return scores
 
@@ -129,6 +129,8 @@ def check_gates(scores: Mapping[str, Score], floors: Mapping[str, float]) -> tup
     for metric, floor in floors.items():
         if metric not in scores:
             raise UserError(f"--min {metric}: this metric is not computed; add --metric {metric}")
+        if metric in LOWER_IS_BETTER:
+            raise UserError(f"--min {metric}: of {metric} less is better, a floor cannot judge it")
         if not math.isfinite(scores[metric].value):
             raise UserError(f"--min {metric}: cannot be judged: the score is {scores[metric].value}")
         gates.append(Gate(metric, floor, scores[metric].value))

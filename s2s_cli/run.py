@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,16 @@ ENVIRONMENT = "S2S_MODEL"
 
 _HEADER = re.compile(r"# s2s run, format (\d+), written by s2s (\S+), sha256 ([0-9a-f]{64})\n")
 _CHECKPOINT = re.compile(r"(step|average)-\d{8,}")
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a folder's name is one that this program gives to checkpoints."""
+    return bool(_CHECKPOINT.fullmatch(path.name))
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a name is that of a folder which a save was writing when it was killed."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
 class RunDirectory:
@@ -95,6 +106,11 @@ class RunDirectory:
         for name, data in tokenizer.files.items():
             write_atomically(self.tokenizer_path / name, data)
 
+    def remove_tokenizer(self) -> None:
+        """Forgets the tokenizer, so that another is made."""
+        for name in self.read_tokenizer_files():
+            (self.tokenizer_path / name).unlink()
+
     def read_tokenizer_files(self) -> dict[str, bytes]:
         """The tokenizer's model files as they stand; empty where there are none yet."""
         names = ("shared.model", "source.model", "target.model")
@@ -110,11 +126,14 @@ class RunDirectory:
         """
         try:
             target = (self.path / name).read_bytes()[:100].decode("utf-8", "replace").strip()
-        except OSError:
+        except FileNotFoundError:
             return None
+        except OSError as error:
+            raise UserError(f"{self.path / name}: cannot read it: {error.strerror}; {self._offer(name)}") from None
         if not _CHECKPOINT.fullmatch(target):
             raise UserError(f"{self.path / name}: damaged: it names no checkpoint; {self._offer(name)}")
         checkpoint = self.checkpoints_path / target
+        self.restore(checkpoint)
         if not checkpoint.is_dir() or checkpoint.is_symlink():
             raise UserError(f"{self.path / name}: names {target}, which is not there; {self._offer(name)}")
         return checkpoint
@@ -125,7 +144,25 @@ class RunDirectory:
 
     def checkpoints(self) -> list[Path]:
         """The checkpoints of training steps, oldest first."""
-        return sorted(self.checkpoints_path.glob("step-????????*"))
+        return sorted(path for path in self.checkpoints_path.glob("step-*") if is_checkpoint(path))
+
+    def set_aside(self, checkpoint: Path) -> Path | None:
+        """Moves a checkpoint out of the way of one that replaces it; `restore` brings it back after a crash."""
+        if not checkpoint.exists():
+            return None
+        aside = self._aside(checkpoint)
+        shutil.rmtree(aside, ignore_errors=True)
+        checkpoint.rename(aside)
+        return aside
+
+    def restore(self, checkpoint: Path) -> None:
+        """Brings back what was set aside, where its replacement never came."""
+        aside = self._aside(checkpoint)
+        if aside.is_dir() and not checkpoint.exists():
+            aside.rename(checkpoint)
+
+    def _aside(self, checkpoint: Path) -> Path:
+        return checkpoint.with_name(f".{checkpoint.name}.old.tmp")
 
     def _offer(self, name: str) -> str:
         present = [path.name for path in self.checkpoints()]
@@ -177,7 +214,11 @@ def find_model(path: Path | None) -> tuple[RunDirectory, Path]:
             path = RUNS / (RUNS / "latest").read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
             raise UserError(f"no model: no run has finished in {RUNS.resolve()}; {how}") from None
-    if not path.is_dir():
+    try:
+        found = path.is_dir()
+    except (OSError, ValueError):  # a name that no system allows
+        found = False
+    if not found:
         raise UserError(f"{path}: no such run directory; {how}")
     if _CHECKPOINT.fullmatch(path.resolve().name) and (path / "manifest.json").exists():
         return RunDirectory(path.resolve().parent.parent), path.resolve()

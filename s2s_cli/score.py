@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,26 +51,30 @@ def load_translator(model: Path | None, decoding: dict[str, Any]) -> Translator:
 
 
 def evaluate_request(request: Request, say: Callable[[str], None]) -> Evaluation:
-    """Scores a model on a test set, or a hypothesis file.
+    """Scores a model on a test set, or a hypothesis file. What can be refused is refused before any decoding.
 
     Raises:
         UserError: where something is missing, misaligned or cannot be judged.
     """
     if request.hypothesis and request.reference:
-        for name in ("source", "model", "test", "beam", "batch_size"):
+        for name in ("source", "model", "test", "beam", "batch_size", "output"):
             if getattr(request, name) is not None:
                 raise UserError(
                     f"--{name.replace('_', '-')} has no use with --hypothesis and --reference: leave it out"
                 )
+        settings, floors = _settings(request, EvaluationConfig())
         references = list(read_lines(request.reference))
         hypotheses = list(read_lines(request.hypothesis))
         about: dict[str, Any] = {"hypothesis": str(request.hypothesis), "reference": str(request.reference)}
-        return _judge(hypotheses, references, request, EvaluationConfig(), about, say)
+        return _judge(hypotheses, references, settings, floors, about, say)
     run, checkpoint = find_model(request.model)
     config = run.read_config()
+    settings, floors = _settings(request, config.evaluation)
     text = _test_set(request, config)
     sources, references = _columns(text)
     about = {"model": str(checkpoint), "test_set": [str(path) for path in text.files]}
+    if request.output and not request.output.parent.is_dir():
+        raise UserError(f"--output {request.output}: no such folder")
     if request.hypothesis:
         hypotheses = list(read_lines(request.hypothesis))
         about = {"hypothesis": str(request.hypothesis), "test_set": [str(path) for path in text.files]}
@@ -81,26 +86,29 @@ def evaluate_request(request: Request, say: Callable[[str], None]) -> Evaluation
         about["decoding"] = translator.config.model_dump(mode="json")
     if request.output:
         write_atomically(request.output, "".join(f"{line}\n" for line in hypotheses).encode())
-    return _judge(hypotheses, references, request, config.evaluation, about, say)
+    return _judge(hypotheses, references, settings, floors, about, say)
 
 
-def _judge(
-    hypotheses: list[str],
-    references: list[str],
-    request: Request,
-    evaluation: EvaluationConfig,
-    about: dict[str, Any],
-    say: Callable[[str], None],
-) -> Evaluation:
+def _settings(request: Request, evaluation: EvaluationConfig) -> tuple[EvaluationConfig, dict[str, float]]:
+    """How to score, and the floors to hold: the config's, changed by the options."""
     asked = dict(map(_floor, request.floors))
-    floors = dict(evaluation.min) | asked
     wanted = dict.fromkeys([*(request.metrics or evaluation.metrics), *asked])
     changes: dict[str, Any] = {"metrics": tuple(wanted), "min": {}}
     if request.tokenize is not None:
         changes["tokenize"] = request.tokenize
     if request.lowercase is not None:
         changes["lowercase"] = request.lowercase
-    settings = change(evaluation, changes, "evaluation")
+    return change(evaluation, changes, "evaluation"), dict(evaluation.min) | asked
+
+
+def _judge(
+    hypotheses: list[str],
+    references: list[str],
+    settings: EvaluationConfig,
+    floors: dict[str, float],
+    about: dict[str, Any],
+    say: Callable[[str], None],
+) -> Evaluation:
     if hint := tokenization_hint(references, settings):
         say(f"hint: {hint}")
     scores = compute_scores(hypotheses, references, settings, intervals=True)
@@ -113,9 +121,12 @@ def _floor(text: str) -> tuple[str, float]:
     if metric not in METRICS:
         raise UserError(f"--min {text}: unknown metric: {suggest(metric, METRICS)}")
     try:
-        return metric, float(value)
+        floor = float(value)
     except ValueError:
-        raise UserError(f"--min {text}: write METRIC=VALUE, for example --min bleu=30") from None
+        floor = math.nan
+    if not math.isfinite(floor):
+        raise UserError(f"--min {text}: write METRIC=VALUE, for example --min bleu=30")
+    return metric, floor
 
 
 def _test_set(request: Request, config: Config) -> ParallelText:

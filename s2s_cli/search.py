@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from s2s_cli.config import DecodingConfig
+from s2s_cli.errors import RunFailed
 from s2s_cli.model.interface import DecoderState, Memory, Step
 
 # Finished sentences are taken out of a batch once they are this share of it.
@@ -198,6 +199,8 @@ def decode(
         step = model.step(tokens_BQ, state, memory)
         logits_BQV = step.logits_BQV.float()
         lse_BQ = torch.logsumexp(logits_BQV, dim=-1)
+        if not bool(torch.isfinite(lse_BQ).all()):
+            raise RunFailed("the model gives scores that are no numbers: use another checkpoint")
         for rule in filters:
             rule.apply(logits_BQV, length, limit_B)
         found = chooser.choose(logits_BQV, lse_BQ, scores_BQ)

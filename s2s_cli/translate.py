@@ -78,6 +78,7 @@ class Translator:
     device: torch.device
     keep_attention: bool = False
     notices: Notices = field(default_factory=Notices)
+    _shortened: set[str] = field(default_factory=set, init=False, repr=False)
     between_batches: Callable[[], None] = lambda: None
     """Called between batches; may raise to stop."""
 
@@ -99,7 +100,8 @@ class Translator:
         unique = list(dict.fromkeys(lines))
         sources = self.tokenizer.source.encode(unique)
         longest = self.config.max_source_length
-        cut = {line for line, ids in zip(unique, sources, strict=True) if len(ids) > longest}
+        cut = {line for line, ids in zip(unique, sources, strict=True) if len(ids) > longest or line in self._shortened}
+        self._shortened.clear()
         self.notices.cut += sum(line in cut for line in lines)
         sources = [ids[:longest] for ids in sources]
         found: dict[str, list[Translation]] = {
@@ -169,13 +171,23 @@ class Translator:
 
     def _repair(self, line: bytes, *, first: bool) -> str:
         """A line as text; broken bytes and characters that are no text become replacements, and are counted."""
+        shortened = False
         if len(line) > MAX_LINE_BYTES:
             line = line[:MAX_LINE_BYTES]
-            self.notices.cut += 1
-        text = line.removesuffix(b"\r").decode("utf-8", errors="replace")
+            while line and line[-1] & 0xC0 == 0x80:  # the cut may have hit the middle of a character
+                line = line[:-1]
+            line = line[:-1] if line and line[-1] >= 0xC0 else line
+            shortened = True
+        line = line.removesuffix(b"\r")
+        try:
+            text, broken = line.decode("utf-8"), False
+        except UnicodeDecodeError:
+            text, broken = line.decode("utf-8", errors="replace"), True
         text = text.removeprefix("\ufeff") if first else text
         repaired = text.translate(_REPAIRS)
-        self.notices.repaired += repaired != text or "\ufffd" in text
+        self.notices.repaired += broken or repaired != text
+        if shortened:
+            self._shortened.add(repaired)
         return repaired
 
 

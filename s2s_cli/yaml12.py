@@ -38,6 +38,8 @@ class _Reader(yaml.SafeLoader):
             raise _refusal("aliases are not allowed", event)
         if getattr(event, "anchor", None):
             raise _refusal("anchors are not allowed", event)
+        if getattr(event, "tag", None):
+            raise _refusal(f"the tag {event.tag} is not allowed", event)
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise _refusal(f"nested deeper than {MAX_DEPTH}", event)
@@ -56,12 +58,13 @@ for _tag, _pattern in (
     _Reader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), None)
 
 
-def parse(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
+def parse(text: str, name: str, *, fill: bool = True) -> tuple[Any, dict[KeyPath, int]]:
     """Reads one document into plain values, and the line of every key path (from 1).
 
     Args:
         text: the document. `${NAME}` in a scalar is filled from the environment before its type is read.
         name: what to call the document in errors, usually the file's name.
+        fill: whether `${NAME}` means a variable; not in a document that was filled once already.
 
     Raises:
         UserError: where the text is not YAML or uses what is refused; names the line.
@@ -73,7 +76,7 @@ def parse(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
         reader = _Reader(text)
         try:
             node = reader.get_single_node()
-            value = None if node is None else _value(reader, node, (), lines, name)
+            value = None if node is None else _value(reader, node, (), lines, name, fill)
         finally:
             reader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -85,7 +88,7 @@ def parse(text: str, name: str) -> tuple[Any, dict[KeyPath, int]]:
     return value, lines
 
 
-def _value(reader: _Reader, node: Any, path: KeyPath, lines: dict[KeyPath, int], name: str) -> Any:
+def _value(reader: _Reader, node: Any, path: KeyPath, lines: dict[KeyPath, int], name: str, fill: bool) -> Any:
     line = node.start_mark.line + 1
     lines.setdefault(path, line)
     if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
@@ -98,17 +101,19 @@ def _value(reader: _Reader, node: Any, path: KeyPath, lines: dict[KeyPath, int],
             if key in mapping:
                 raise UserError(f"{name}:{key_line}: the key '{key}' stands here twice")
             lines[(*path, key)] = key_line
-            mapping[key] = _value(reader, value_node, (*path, key), lines, name)
+            mapping[key] = _value(reader, value_node, (*path, key), lines, name, fill)
         return mapping
     if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
-        return [_value(reader, item, (*path, i), lines, name) for i, item in enumerate(node.value)]
+        return [_value(reader, item, (*path, i), lines, name, fill) for i, item in enumerate(node.value)]
     if isinstance(node, yaml.ScalarNode):
-        return _scalar(reader, node, f"{name}:{line}")
+        return _scalar(reader, node, f"{name}:{line}: {'.'.join(map(str, path))}", fill)
     raise UserError(f"{name}:{line}: the tag {node.tag} is not allowed")
 
 
-def _scalar(reader: _Reader, node: yaml.ScalarNode, where: str) -> Any:
-    text = _VARIABLE.sub(lambda match: _variable(match[1], where), node.value)
+def _scalar(reader: _Reader, node: yaml.ScalarNode, where: str, fill: bool) -> Any:
+    text = _VARIABLE.sub(lambda match: _variable(match[1], where), node.value) if fill else str(node.value)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UserError(f"{where}: this text holds half a character (a surrogate)")
     plain = node.style is None
     changed = plain and text != node.value
     tag = reader.resolve(yaml.ScalarNode, text, (True, False)) if changed else node.tag  # type: ignore[no-untyped-call]

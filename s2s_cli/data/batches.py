@@ -92,6 +92,8 @@ class Sampler:
         self._batch_tokens = batch_tokens
         self._seed = seed
         self._sampling = sampling if sampling and sampling.alpha else None
+        if self._sampling:  # a model that cannot sample is refused now, not in the midst of training
+            tokenizer.check_sampling(self._sampling)
         self._start_epoch(0, 0)
 
     @property

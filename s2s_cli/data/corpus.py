@@ -35,7 +35,7 @@ def read_lines(path: Path) -> Iterator[str]:
                 yield text.removeprefix("\ufeff") if number == 1 else text
     except UnicodeDecodeError as error:
         raise UserError(f"{path}:{number}: not UTF-8 (byte {error.start + 1} of the line); repair the file") from None
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot read it: {reason}") from None
 
@@ -186,8 +186,8 @@ def train_tokenizer(texts: Sequence[ParallelText], config: TokenizerConfig) -> T
 
     def side(*columns: int) -> Iterator[str]:
         pairs = itertools.chain.from_iterable(read_pairs(text) for text in texts)
-        for pair in itertools.islice(pairs, 0, None, stride):
-            yield from (pair[column] for column in columns)
+        chosen = (pair[column] for pair in itertools.islice(pairs, 0, None, stride) for column in columns)
+        return itertools.islice(chosen, config.max_sentences)
 
     if config.shared:
         both = train_vocabulary(side(0, 1), config, "shared")

@@ -15,6 +15,8 @@ from s2s_cli.errors import UserError
 
 # Fixed, since the counts that threads add up, and so the vocabulary, depend on how many there are.
 TRAINING_THREADS = 4
+# A call for a list starts threads, which costs milliseconds; shorter lists are encoded one by one.
+SHORT_LIST = 256
 MAX_SENTENCE_BYTES = 8192
 
 
@@ -54,16 +56,21 @@ class Vocabulary:
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         """Piece ids of each sentence, without specials."""
+        if len(sentences) < SHORT_LIST:
+            return [self._processor.encode(sentence) for sentence in sentences]
         ids: list[list[int]] = self._processor.encode(list(sentences), num_threads=1)
         return ids
 
     def sample(self, sentences: Sequence[str], sampling: SamplingConfig, seed: int) -> list[list[int]]:
         """As `encode`, with a segmentation drawn at random; equal seeds draw equally."""
         spm.set_random_generator_seed(seed)
-        ids: list[list[int]] = self._processor.encode(
-            list(sentences), enable_sampling=True, alpha=sampling.alpha, nbest_size=sampling.nbest, num_threads=1
-        )
-        return ids
+        try:
+            return [
+                self._processor.encode(text, enable_sampling=True, alpha=sampling.alpha, nbest_size=sampling.nbest)
+                for text in sentences
+            ]
+        except RuntimeError:
+            raise UserError("tokenizer.sampling: this SentencePiece model cannot sample; set alpha to 0") from None
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The written form of each piece."""
@@ -99,13 +106,19 @@ class Tokenizer:
         """SHA-256 over the model files: a checkpoint names the tokenizer that it was trained with."""
         return fingerprint(self.files)
 
+    def check_sampling(self, sampling: SamplingConfig) -> None:
+        """Raises `UserError` where a model has one segmentation only."""
+        for vocabulary in (self.source, self.target):
+            vocabulary.sample(["a"], sampling, 0)
+
     @classmethod
-    def from_files(cls, files: dict[str, bytes]) -> Tokenizer:
-        """The tokenizer whose `files` these are."""
+    def from_files(cls, files: dict[str, bytes], names: dict[str, str] | None = None) -> Tokenizer:
+        """The tokenizer whose `files` these are; `names` are what to call them in errors."""
+        called = names or {}
         if "shared.model" in files:
-            both = Vocabulary(files["shared.model"], "shared.model")
+            both = Vocabulary(files["shared.model"], called.get("shared.model", "shared.model"))
             return cls(both, both)
-        return cls(*(Vocabulary(files[name], name) for name in ("source.model", "target.model")))
+        return cls(*(Vocabulary(files[name], called.get(name, name)) for name in ("source.model", "target.model")))
 
 
 def fingerprint(files: dict[str, bytes]) -> str:
@@ -118,16 +131,18 @@ def fingerprint(files: dict[str, bytes]) -> str:
 
 def read_given(config: TokenizerConfig) -> Tokenizer | None:
     """The existing model or models that the config names, if it names any."""
+    given = {"shared.model": config.model, "source.model": config.source_model, "target.model": config.target_model}
+    paths = {name: path for name, path in given.items() if path is not None}
     try:
-        if config.model:
-            return Tokenizer.from_files({"shared.model": config.model.read_bytes()})
-        if config.source_model and config.target_model:
-            return Tokenizer.from_files(
-                {"source.model": config.source_model.read_bytes(), "target.model": config.target_model.read_bytes()}
-            )
+        files = {name: path.read_bytes() for name, path in paths.items()}
     except OSError as error:
         raise UserError(f"tokenizer: cannot read {error.filename}: {error.strerror}") from None
-    return None
+    if not files:
+        return None
+    tokenizer = Tokenizer.from_files(files, {name: str(path) for name, path in paths.items()})
+    if config.sampling.alpha:
+        tokenizer.check_sampling(config.sampling)
+    return tokenizer
 
 
 def train_vocabulary(sentences: Iterable[str], config: TokenizerConfig, side: str) -> Vocabulary:
@@ -141,6 +156,9 @@ def train_vocabulary(sentences: Iterable[str], config: TokenizerConfig, side: st
     Raises:
         UserError: where the vocabulary cannot have that size; tells the size that it can.
     """
+    for symbol in config.user_symbols:
+        if len(symbol.split()) != 1 or symbol.split()[0] != symbol:
+            raise UserError(f"tokenizer.user_symbols: {symbol!r} cannot be one piece: it is blank or holds a space")
     model = io.BytesIO()
     try:
         spm.SentencePieceTrainer.train(

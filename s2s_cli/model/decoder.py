@@ -116,8 +116,9 @@ class Decoder(nn.Module):
             attended = self.attention.attend(h_BTH, memory, state.attention)
             return Decoded(self._readout(attended.context_BQC, h_BTH), attended.weights_BQS)
         readouts, weights = [], []
-        for gates_NG in self._embedding_gates(x_BTE).unbind(1):
-            readout_BQR, attended, state = self._advance(gates_NG, state, memory)
+        gates_BTG, fed_GF = self._first_layer(x_BTE)
+        for gates_NG in gates_BTG.unbind(1):
+            readout_BQR, attended, state = self._advance(gates_NG, fed_GF, state, memory)
             readouts.append(readout_BQR)
             weights.append(attended.weights_BQS)
         return Decoded(torch.cat(readouts, dim=1), torch.cat(weights, dim=1))
@@ -128,15 +129,18 @@ class Decoder(nn.Module):
         Returns:
             The attentional states (B, Q, R), attention weights (B, Q, S) and the next state.
         """
-        readout_BQR, attended, state = self._advance(self._embedding_gates(x_NE), state, memory)
+        readout_BQR, attended, state = self._advance(*self._first_layer(x_NE), state, memory)
         return readout_BQR, attended.weights_BQS, state
 
-    def _embedding_gates(self, x_E: Tensor) -> Tensor:
-        """The embedding's part of the first layer's W x + b: one product for all steps."""
+    def _first_layer(self, x_E: Tensor) -> tuple[Tensor, Tensor]:
+        """What a step loop need not repeat: the embedding's part of W x + b, and the part of W for what is fed."""
         weight_GI, bias_G = self.layers[0].input_weight  # type: ignore[misc]
-        return F.linear(x_E, weight_GI[:, : self.embedding_size], bias_G)
+        embedded_GE, fed_GF = weight_GI[:, : self.embedding_size], weight_GI[:, self.embedding_size :]
+        return F.linear(x_E, embedded_GE, bias_G), fed_GF
 
-    def _advance(self, gates_NG: Tensor, state: DecoderState, memory: Memory) -> tuple[Tensor, Attended, DecoderState]:
+    def _advance(
+        self, gates_NG: Tensor, fed_GF: Tensor, state: DecoderState, memory: Memory
+    ) -> tuple[Tensor, Attended, DecoderState]:
         def by_sentence(h_NH: Tensor) -> Tensor:
             return h_NH.view(memory.mask_BS.shape[0], -1, self.hidden_size)
 
@@ -147,11 +151,10 @@ class Decoder(nn.Module):
             fed_NF = state.feed_NR
         cells: list[CellState] = []
         for number, layer in enumerate(self.layers):
-            weight_GI, bias_G = layer.input_weight  # type: ignore[misc]
             if number:
-                gates_NG = F.linear(self.dropout(cells[-1][0]), weight_GI, bias_G)
+                gates_NG = F.linear(self.dropout(cells[-1][0]), *layer.input_weight)  # type: ignore[misc]
             elif self.feeds_back:
-                gates_NG = gates_NG + F.linear(fed_NF, weight_GI[:, self.embedding_size :])
+                gates_NG = torch.addmm(gates_NG, fed_NF, fed_GF.t())
             cells.append(layer.step(gates_NG, state.cells[number]))  # type: ignore[operator]
         h_BQH = by_sentence(cells[-1][0])
         if not self.attention.before_cell:

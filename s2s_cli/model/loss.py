@@ -18,11 +18,16 @@ SLICE_ELEMENTS = 2**22
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, readout_NR: Tensor, weight_VR: Tensor, bias_V: Tensor, targets_N: Tensor, smoothing: float
+        ctx: Any,
+        readout_NR: Tensor,
+        weight_VR: Tensor,
+        bias_V: Tensor,
+        targets_N: Tensor,
+        smoothing: float,
+        wanted: bool,
     ) -> tuple[Tensor, Tensor]:
         size = weight_VR.shape[0]
         weight = weight_VR.to(readout_NR.dtype)
-        wanted = any(ctx.needs_input_grad)
         grad_readout = torch.empty_like(readout_NR) if wanted else None
         grad_weight = torch.zeros(weight_VR.shape, device=weight_VR.device) if wanted else None
         grad_bias = torch.zeros(bias_V.shape, device=bias_V.device) if wanted else None
@@ -54,7 +59,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         scale = grads[0]
         readout, weight, bias = ctx.saved_tensors
-        return readout * scale.to(readout.dtype), weight * scale, bias * scale, None, None
+        return readout * scale.to(readout.dtype), weight * scale, bias * scale, None, None, None
 
 
 def linear_cross_entropy(
@@ -68,6 +73,8 @@ def linear_cross_entropy(
         The smoothed loss, which carries the gradient, and the plain negative log-likelihood, which does not.
     """
     device = readout_NR.device.type
+    # Inside a Function the gradient mode is off: whether anyone wants gradients must be asked out here.
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (readout_NR, weight_VR, bias_V))
     with torch.autocast(device, enabled=False):
-        loss, nll = _LinearCrossEntropy.apply(readout_NR, weight_VR, bias_V, targets_N, smoothing)  # type: ignore[no-untyped-call]
+        loss, nll = _LinearCrossEntropy.apply(readout_NR, weight_VR, bias_V, targets_N, smoothing, wanted)  # type: ignore[no-untyped-call]
     return loss, nll

@@ -29,13 +29,12 @@ class Layer(nn.Module):
         super().__init__()
         self.rnn = self.module(input_size, hidden_size, batch_first=True)  # type: ignore[call-arg,arg-type]
         for name, parameter in self.rnn.named_parameters():
-            if name.startswith("weight_ih"):
-                nn.init.xavier_uniform_(parameter)
-            elif name.startswith("weight_hh"):
-                for block in torch.split(parameter.data, hidden_size):
-                    nn.init.orthogonal_(block)
-            else:
+            if name.startswith("bias"):
                 nn.init.zeros_(parameter)
+            else:  # gate by gate: a gate is a layer of its own
+                start = nn.init.xavier_uniform_ if name.startswith("weight_ih") else nn.init.orthogonal_
+                for gate in torch.split(parameter.data, hidden_size):
+                    start(gate)
 
     def forward(self, x_BTI: Tensor, state: CellState | None = None) -> tuple[Tensor, CellState]:
         """A whole sequence: the states (B, T, H), and the state after the last position, padding included."""
@@ -85,7 +84,7 @@ class GRU(Layer):
         recur_rz, recur_n = torch.split(self.recur(h_NH), sizes, dim=1)
         r_NH, z_NH = torch.sigmoid(input_rz + recur_rz).chunk(2, dim=1)
         n_NH = torch.tanh(input_n + r_NH * recur_n)
-        return (torch.lerp(n_NH, h_NH, z_NH),)
+        return ((1 - z_NH) * n_NH + z_NH * h_NH,)
 
 
 class LSTM(Layer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -56,14 +57,14 @@ class Seq2Seq(nn.Module):
 
     def encode(self, src_BS: Tensor, src_len_B: Tensor) -> tuple[Memory, DecoderState]:
         """Reads sources: what the decoder looks at, and the state it starts from, one row for each sentence."""
-        x_BSE = self.dropout(self.source_embedding(self._drop_words(src_BS, self.source)))
+        x_BSE = self._embed(self.source_embedding, self._drop_words(src_BS, self.source))
         encoded = self.encoder(x_BSE, src_len_B)
         return self.decoder.attention.memorize(encoded), self.decoder.start(encoded)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Teacher forcing: attentional states of all target positions (B, T, R), and weights (B, T, S)."""
         memory, state = self.encode(batch.src_BS, batch.src_len_B)
-        x_BTE = self.dropout(self.target_embedding(self._drop_words(batch.tgt_in_BT, self.target)))
+        x_BTE = self._embed(self.target_embedding, self._drop_words(batch.tgt_in_BT, self.target))
         readout_BTR, weights_BTS = self.decoder(x_BTE, state, memory)
         return readout_BTR, weights_BTS
 
@@ -80,9 +81,14 @@ class Seq2Seq(nn.Module):
 
     def step(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step:
         """One step of search for Q hypotheses of each sentence; rows of `state` are sentence by sentence."""
-        x_NE = self.target_embedding(tokens_BQ.flatten())
+        x_NE = self._embed(self.target_embedding, tokens_BQ.flatten())
         readout_BQR, weights_BQS, state = self.decoder.step(x_NE, state, memory)
         return Step(self.output(readout_BQR), weights_BQS, state)
+
+    def _embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:
+        """Times sqrt(E) (Vaswani et al. 2017, section 3.4): small enough for an output, of unit size as input."""
+        x_E: Tensor = self.dropout(embedding(tokens) * math.sqrt(embedding.embedding_dim))
+        return x_E
 
     def _drop_words(self, tokens: Tensor, specials: Specials) -> Tensor:
         """Word dropout (Gal and Ghahramani 2016, section 4.2): tokens of text become unknown at random."""

@@ -101,7 +101,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: 
     for name, parameter in model.named_parameters():
         prefix = f"{name}."
         optimizer.state[parameter] = {
-            key.removeprefix(prefix): value.clone() if key.endswith(".step") else value.to(parameter.device).clone()
+            key.removeprefix(prefix): value.to(parameter.device).clone()  # torch keeps the step there too when fused
             for key, value in tensors.items()
             if key.startswith(prefix) and "." not in key.removeprefix(prefix)
         }

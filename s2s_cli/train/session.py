@@ -64,7 +64,7 @@ def train(config: Config, run_path: Path, observer: Observer, stop: StopRequest,
         observer.info(f"moved the old run to {aside}")
     with run.lock():
         if run.exists:
-            _refuse_other_config(run, config)
+            _hold_to_config(run, config)
         try:
             run.create()
             run.write_config(config)
@@ -130,9 +130,12 @@ def _free_name(path: Path) -> Path:
     return aside
 
 
-def _refuse_other_config(run: RunDirectory, config: Config) -> None:
+def _hold_to_config(run: RunDirectory, config: Config) -> None:
+    """Refuses another config than the run's; a run that has learned nothing yet takes the new one."""
     changed = differences(run.read_config(), config)
-    if changed:
+    if changed and run.pointer("last") is None:
+        run.remove_tokenizer()
+    elif changed:
         keys = "\n".join(f"    {key}: {old!r} in the run, {new!r} now" for key, (old, new) in changed.items())
         raise UserError(
             f"{run.path}: this run was begun with another config:\n{keys}\n"
@@ -142,6 +145,11 @@ def _refuse_other_config(run: RunDirectory, config: Config) -> None:
 
 def _last_checkpoint(run: RunDirectory, config: Config) -> Checkpoint | None:
     path = run.pointer("last")
+    if path is None and run.checkpoints():
+        raise UserError(
+            f"{run.path}: the pointer `last` is missing: write the name of a checkpoint into it "
+            f"({', '.join(saved.name for saved in run.checkpoints())}), or begin anew with --fresh"
+        )
     return None if path is None else Checkpoint(path, config, fingerprint(run.read_tokenizer_files()))
 
 

@@ -256,7 +256,8 @@ class Trainer:
             raise disk_error(error, f"cannot move the pointers of {self.run.path}") from None
 
     def _point_best(self) -> None:
-        keep = []
+        last = self.run.pointer("last")
+        keep = [last] if last else []
         if self.progress.best_checkpoint:
             best = self.run.checkpoints_path / self.progress.best_checkpoint
             self.run.point("best", best)

@@ -1,0 +1,226 @@
+"""The real command: streams, exit codes, one clear line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import toy
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run `runs/toy`."""
+    folder = tmp_path_factory.mktemp("cli")
+    path = toy.write_config(folder)
+    done = toy.s2s("train", "--config", path, cwd=folder)
+    assert done.returncode == 0, done.stderr.decode()
+    return folder
+
+
+def test_translate_alone_uses_the_run_that_finished_last(trained: Path) -> None:
+    done = toy.s2s("translate", cwd=trained, stdin=b"copy a b\n\nreverse c d\n")
+    assert done.returncode == 0, done.stderr.decode()
+    lines = done.stdout.decode().split("\n")
+    assert len(lines) == 4
+    assert lines[1] == lines[3] == ""
+
+
+def test_the_variable_and_the_option_name_a_model_and_a_copied_run_works(trained: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copied"
+    subprocess.run(["cp", "-r", trained / "runs" / "toy", copy], check=True)
+    by_option = toy.s2s("translate", "--model", copy, cwd=tmp_path, stdin=b"copy a\n")
+    by_variable = toy.s2s("translate", cwd=tmp_path, stdin=b"copy a\n", S2S_MODEL=str(copy))
+    assert by_option.returncode == by_variable.returncode == 0
+    assert by_option.stdout == by_variable.stdout
+
+
+def test_hostile_lines_come_out_line_by_line(trained: Path) -> None:
+    lines = [
+        b"copy a",
+        b"",
+        b"  ",
+        b"copy \xff\xfe b",
+        b"copy\0a",
+        b"a\rb",
+        b"a\xe2\x80\xa8b",
+        b"\xef\xbb\xbfx",
+        b"x\r",
+    ]
+    done = toy.s2s("translate", cwd=trained, stdin=b"\n".join(lines))
+    assert done.returncode == 0
+    assert done.stdout.count(b"\n") == len(lines)
+    assert len(done.stdout.decode().splitlines()) == len(lines)
+    assert b"repaired" in done.stderr
+    assert b"4 of 9" in done.stderr
+
+
+def test_n_best_lines(trained: Path) -> None:
+    done = toy.s2s("translate", "--n-best", 2, "--beam", 4, cwd=trained, stdin=b"copy a b\n\n")
+    rows = [line.split(" ||| ") for line in done.stdout.decode().splitlines()]
+    assert [row[0] for row in rows] == ["0", "0", "1", "1"]
+    assert float(rows[0][2]) >= float(rows[1][2])
+
+
+def test_input_and_output_files(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("copy a\nreverse a b\n")
+    out = tmp_path / "out.txt"
+    done = toy.s2s("translate", "--input", tmp_path / "in.txt", "--output", out, cwd=trained)
+    assert done.returncode == 0
+    assert done.stdout == b""
+    assert out.read_bytes().count(b"\n") == 2
+
+
+def test_a_closed_pipe_is_quiet_and_endless_input_answers_at_once(trained: Path) -> None:
+    command = f"yes 'copy a b c' | head -n 100000 | {sys.executable} -m s2s_cli translate | head -n 3"
+    began = time.monotonic()
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=trained,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        timeout=60,
+    )
+    assert done.stdout.count(b"\n") == 3
+    assert done.stderr == b""
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_never_success(trained: Path) -> None:
+    for arguments in (["translate"], ["evaluate"], ["config", "schema"]):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "s2s_cli", *arguments],
+                cwd=trained,
+                input=b"copy a\n",
+                stdout=full,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+            )
+        assert done.returncode == 3, arguments
+        assert done.stderr.count(b"\n") == 1, done.stderr.decode()
+
+
+def test_evaluate_scores_the_test_set_of_the_config(trained: Path, tmp_path: Path) -> None:
+    out, report = tmp_path / "hyp.txt", tmp_path / "scores.json"
+    done = toy.s2s("evaluate", "--output", out, "--json", report, cwd=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode().splitlines()[0].split() == ["metric", "score", "95", "%", "interval", "signature"]
+    written = json.loads(report.read_text())
+    assert written["sentences"] == 60
+    assert written["scores"]["bleu"]["low"] <= written["scores"]["bleu"]["high"]
+    again = toy.s2s("evaluate", "--hypothesis", out, "--json", "-", cwd=trained)
+    assert json.loads(again.stdout)["scores"] == written["scores"]
+
+
+def test_a_missed_gate_exits_with_1(trained: Path) -> None:
+    assert toy.s2s("evaluate", "--min", "bleu=0", cwd=trained).returncode == 0
+    missed = toy.s2s("evaluate", "--min", "bleu=101", cwd=trained)
+    assert missed.returncode == 1
+    assert b"MISSED: bleu" in missed.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--config", "nowhere.yaml"], "cannot read the config"),
+        (["train", "--config", "toy.yaml", "--set", "model.attention=luong"], "did you mean 'luong-"),
+        (["train", "--config", "toy.yaml", "--set", "modle.dropout=1"], "did you mean 'model'?"),
+        (["train", "--config", "toy.yaml", "--set", "data.train.source=gone.txt"], "no such file"),
+        (["train", "--config", "toy.yaml", "--set", "training.device=cuda:77"], "device cuda:77"),
+        (
+            [
+                "train",
+                "--config",
+                "toy.yaml",
+                "--set",
+                "model.attention=luong-dot",
+                "--set",
+                "model.decoder.hidden_size=9",
+            ],
+            "set decoder.hidden_size to 64",
+        ),
+        (["translate", "--model", "nowhere"], "no such run directory"),
+        (["translate", "--beam", "0"], "decoding.beam"),
+        (["translate", "--n-best", "9"], "raise beam"),
+        (["translate", "--precision", "fp8"], "decoding.precision"),
+        (["translate", "--input", "gone.txt"], "cannot read it"),
+        (["evaluate", "--min", "blue=3"], "did you mean 'bleu'?"),
+        (["evaluate", "--min", "bleu"], "METRIC=VALUE"),
+        (["evaluate", "--test", "tset"], "did you mean 'test'?"),
+        (["evaluate", "--source", "test.src"], "give both --source and --reference"),
+        (["evaluate", "--hypothesis", "short.txt"], "misaligned"),
+        (["evaluate", "--hypothesis", "test.tgt", "--reference", "test.tgt", "--beam", "2"], "leave it out"),
+        (["evaluate", "--metric", "meteor"], "evaluation.metrics"),
+        (["evaluate", "--hypothesis", "broken.txt", "--reference", "test.tgt"], "broken.txt:2: not UTF-8"),
+    ],
+)
+def test_every_mistake_ends_with_exit_2_and_says_what_to_change(
+    trained: Path, arguments: list[str], words: str
+) -> None:
+    (trained / "short.txt").write_text("a\n")
+    (trained / "broken.txt").write_bytes(b"a\n\xff\n")
+    done = toy.s2s(*arguments, cwd=trained)
+    assert done.returncode == 2, done.stderr.decode()
+    assert words in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+    assert done.stdout == b""
+
+
+def test_without_any_model_the_error_says_how_to_make_one(tmp_path: Path) -> None:
+    done = toy.s2s("translate", cwd=tmp_path, stdin=b"a\n")
+    assert done.returncode == 2
+    assert b"s2s train --config" in done.stderr
+
+
+def test_misaligned_and_empty_training_text(tmp_path: Path) -> None:
+    path = toy.write_config(tmp_path)
+    with open(tmp_path / "train.src", "a") as source:
+        source.write("copy a\n")
+    done = toy.s2s("train", "--config", path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert b"misaligned" in done.stderr
+    (tmp_path / "train.src").write_text("")
+    (tmp_path / "train.tgt").write_text("")
+    done = toy.s2s("train", "--config", path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert b"no lines to train on" in done.stderr
+
+
+def test_a_second_trainer_is_refused_and_told_who_holds_the_run(tmp_path: Path) -> None:
+    path = toy.write_config(tmp_path, training__max_steps=100_000)
+    root = str(Path(__file__).parent.parent)
+    first = subprocess.Popen(
+        [sys.executable, "-m", "s2s_cli", "train", "--config", str(path)],
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": root},
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "runs" / "toy" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        second = toy.s2s("train", "--config", path, cwd=tmp_path)
+        assert second.returncode == 2
+        assert f"process {first.pid} is training here".encode() in second.stderr
+    finally:
+        first.kill()
+        first.wait()
+    assert toy.s2s("train", "--config", path, "--set", "training.max_steps=1", cwd=tmp_path).returncode == 0
+
+
+def test_help_is_quick_and_every_command_has_examples() -> None:
+    here = Path(__file__).parent.parent
+    done = toy.s2s("--help", cwd=here)
+    assert done.returncode == 0
+    for command in ("train", "translate", "evaluate"):
+        assert command.encode() in done.stdout
+        assert b"Example" in toy.s2s(command, "--help", cwd=here).stdout
+    assert toy.s2s("--version", cwd=here).stdout.startswith(b"s2s ")

@@ -1,0 +1,133 @@
+"""The order of the layers, and what must never be imported."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import s2s_cli
+
+PACKAGE = Path(s2s_cli.__file__).parent
+
+# Each imports only from itself and from what stands before it.
+LAYERS = [
+    "errors",
+    "files",
+    "yaml12",
+    "signals",
+    "config",
+    "config_file",
+    "device",
+    "data",
+    "run",
+    "model",
+    "checkpoint",
+    "search",
+    "translate",
+    "evaluate",
+    "score",
+    "train",
+    "display",
+    "cli",
+    "__main__",
+]
+MODULES = sorted(path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py"))
+PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "jsonpickle"}
+
+
+def tree_of(module: Path) -> ast.Module:
+    return ast.parse((PACKAGE / module).with_suffix(".py").read_text(encoding="utf-8"))
+
+
+def is_module(dotted: str) -> bool:
+    place = PACKAGE.parent.joinpath(*dotted.split("."))
+    return place.is_dir() or place.with_suffix(".py").is_file()
+
+
+def imports(module: Path) -> Iterator[str]:
+    """Dotted names of all that a module imports, inside functions too; `from a import b` is a.b if that is a module."""
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = ["s2s_cli", *module.parts][: -node.level] if node.level else []
+            base = ".".join([*start, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if base.startswith("s2s_cli") and is_module(inner) else base
+
+
+def own_imports(module: Path) -> set[str]:
+    """What a module imports from this package, without `s2s_cli.`."""
+    return {name.removeprefix("s2s_cli.") for name in imports(module) if name.startswith("s2s_cli.")}
+
+
+def test_every_module_has_its_layer() -> None:
+    assert {module.parts[0] for module in MODULES} - {"__init__"} == set(LAYERS)
+
+
+def test_the_walk_sees_the_imports_that_are_there() -> None:
+    assert {"config", "errors"} <= own_imports(Path("config_file"))
+    assert "yaml12" in own_imports(Path("config_file"))  # from s2s_cli import yaml12
+    assert "config_file" in own_imports(Path("cli"))  # inside a function
+    assert "train.session" in own_imports(Path("cli"))
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.name != "__init__"], ids=str)
+def test_no_import_runs_back(module: Path) -> None:
+    layer = LAYERS.index(module.parts[0])
+    back = {name for name in own_imports(module) if LAYERS.index(name.split(".")[0]) > layer}
+    assert not back, f"{module} is in layer {module.parts[0]} and imports {', '.join(sorted(back))}"
+    level = {name for name in own_imports(module) if name.split(".")[0] == module.parts[0]}
+    assert len(module.parts) > 1 or not level
+
+
+def test_no_modules_import_each_other() -> None:
+    graph = {".".join(module.parts): own_imports(module) for module in MODULES}
+    order = list(graphlib.TopologicalSorter(graph).static_order())
+    assert order.index("errors") < order.index("cli")
+
+
+@pytest.mark.parametrize("name", ["__init__", "data/__init__", "model/__init__", "train/__init__"])
+def test_packages_import_nothing_by_themselves(name: str) -> None:
+    assert list(imports(Path(name))) == []
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_nothing_can_be_unpickled(module: Path) -> None:
+    assert not PICKLES & {name.split(".")[0] for name in imports(module)}
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            assert (node.value.id, node.attr) not in {("torch", "load"), ("torch", "save"), ("numpy", "load")}
+        if isinstance(node, ast.ImportFrom) and node.module in ("torch", "torch.serialization"):
+            assert not {"load", "save"} & {alias.name for alias in node.names}
+        if isinstance(node, ast.keyword):
+            assert node.arg != "allow_pickle"
+
+
+def test_the_command_line_starts_without_heavy_imports() -> None:
+    code = "import sys, s2s_cli.cli; print(sorted({'torch', 'sacrebleu', 'sentencepiece', 'numpy'} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_reading_a_config_needs_no_torch() -> None:
+    """So that a fault in a config is told at once."""
+    seen: set[str] = set()
+    todo = ["config_file"]
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo.extend(own_imports(Path(name)))
+            assert not {"torch", "sacrebleu", "sentencepiece"} & {other.split(".")[0] for other in imports(Path(name))}
+    assert "config" in seen

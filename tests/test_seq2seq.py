@@ -1,0 +1,454 @@
+"""The encoder-decoder: one step against a whole target, batches against sentences, and the losses against torch's."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from s2s_cli.config import DecoderConfig, EncoderConfig, ModelConfig
+from s2s_cli.data.batches import Batch
+from s2s_cli.data.tokenizer import Tokenizer
+from s2s_cli.model.attention import ATTENTIONS
+from s2s_cli.model.decoder import INITIAL_STATES
+from s2s_cli.model.interface import DecoderState, Encoded, Memory
+from s2s_cli.model.recurrent import CELLS
+from s2s_cli.model.seq2seq import Seq2Seq, build_model, count_parameters, log_probabilities
+
+HIDDEN = 6  # of the decoder, and of an encoder state, so that every combination is allowed
+
+
+def small(
+    cell: str = "lstm",
+    attention: str = "luong-general",
+    feeding: bool = True,
+    initial_state: str = "bridge",
+    layers: int = 2,
+    bidirectional: bool = True,
+    **model: object,
+) -> ModelConfig:
+    encoder = EncoderConfig(
+        cell=cell, layers=layers, hidden_size=HIDDEN // (2 if bidirectional else 1), bidirectional=bidirectional
+    )
+    decoder = DecoderConfig(
+        cell=cell, layers=layers, hidden_size=HIDDEN, input_feeding=feeding, initial_state=initial_state
+    )
+    settings = {"embedding_size": 5, "readout_size": 7, "dropout": 0.3, **model}
+    return ModelConfig(encoder=encoder, decoder=decoder, attention=attention, **settings)
+
+
+COMBINATIONS = [
+    pytest.param(small(cell, attention, feeding, initial), id=f"{cell}-{attention}-{feeding}-{initial}")
+    for cell, attention, feeding, initial in itertools.product(
+        sorted(CELLS), sorted(ATTENTIONS), (True, False), sorted(INITIAL_STATES)
+    )
+    if feeding or attention != "bahdanau"
+]
+SHAPES = [
+    pytest.param(small(cell, attention, feeding, "last", layers, bidirectional), id=f"{cell}-{attention}-{layers}")
+    for cell, (attention, feeding), layers, bidirectional in [
+        ("lstm", ("none", False), 1, False),
+        ("lstm", ("luong-general", True), 1, True),
+        ("gru", ("bahdanau", True), 1, False),
+        ("rnn", ("luong-dot", False), 3, False),
+        ("gru", ("luong-concat", True), 3, True),
+    ]
+]
+
+
+SOME = [*COMBINATIONS[::5], *SHAPES]  # 5 has no factor in common with the product's sides: each value comes up
+
+
+def steps(model: Seq2Seq, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Logits (B, T, V) and weights (B, T, S), one step after the other."""
+    memory, state = model.encode(batch.src_BS, batch.src_len_B)
+    logits, weights = [], []
+    for tokens_B in batch.tgt_in_BT.unbind(1):
+        step = model.step(tokens_B[:, None], state, memory)
+        logits.append(step.logits_BQV)
+        weights.append(step.weights_BQS)
+        state = step.state
+    return torch.cat(logits, dim=1), torch.cat(weights, dim=1)
+
+
+def single(batch: Batch, row: int) -> Batch:
+    """One pair of a batch, without padding."""
+    source, target = int(batch.src_len_B[row]), int(batch.tgt_len_B[row])
+    rows = slice(row, row + 1)
+    return Batch(
+        batch.src_BS[rows, :source],
+        batch.src_len_B[rows],
+        batch.tgt_in_BT[rows, :target],
+        batch.tgt_out_BT[rows, :target],
+        batch.tgt_len_B[rows],
+    )
+
+
+def plain_losses(model: Seq2Seq, batch: Batch, smoothing: float) -> tuple[Tensor, Tensor]:
+    """Sentence by sentence, without padding, by torch's own cross-entropy."""
+    smoothed, nll = torch.zeros(()), torch.zeros(())
+    for row in range(len(batch.src_BS)):
+        alone = single(batch, row)
+        readout_BTR, _ = model(alone)
+        logits_TV = readout_BTR[0] @ model.output.weight.t() + model.output.bias
+        targets_T = alone.tgt_out_BT[0]
+        smoothed = smoothed + F.cross_entropy(logits_TV, targets_T, label_smoothing=smoothing, reduction="sum")
+        nll = nll + F.cross_entropy(logits_TV, targets_T, reduction="sum")
+    return smoothed, nll
+
+
+@pytest.mark.parametrize("config", [*COMBINATIONS, *SHAPES])
+def test_steps_equal_a_whole_target(config: ModelConfig, make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
+    model = make_model(config)
+    readout_BTR, weights_BTS = model(batch)
+    step_logits_BTV, step_weights_BTS = steps(model, batch)
+    torch.testing.assert_close(step_logits_BTV, model.output(readout_BTR), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(step_weights_BTS, weights_BTS, atol=1e-5, rtol=1e-5)
+
+
+CELL_MODULES = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
+
+
+def plain_decoder(model: Seq2Seq, config: ModelConfig, x_TE: Tensor, encoded: Encoded) -> Tensor:
+    """Readouts (T, R) of one sentence, from what the papers say and torch's own cells; attention has its own tests.
+
+    Luong et al. 2015, sections 3 and 3.3: h_t from [x_t; r_(t-1)], its context c_t, r_t = tanh(Wc[c_t; h_t]).
+    Bahdanau et al. 2015, A.2.2: c_t from s_(t-1), s_t from [x_t; c_t].
+    """
+    decoder = model.decoder
+    cells = []
+    for layer in decoder.layers:
+        weights = {name.removesuffix("_l0"): tensor for name, tensor in layer.rnn.named_parameters()}
+        gates, inputs = weights["weight_ih"].shape
+        cell = CELL_MODULES[config.decoder.cell](inputs, HIDDEN)
+        assert gates == len(cell.weight_ih)
+        cell.load_state_dict(weights)
+        cells.append(cell)
+    memory = decoder.attention.memorize(encoded)
+    states = [state if len(state) == 2 else state[0] for state in decoder.initial_state(encoded)]
+
+    def context(h: Tensor) -> Tensor:
+        return decoder.attention.attend(h[:, None], memory, ()).context_BQC[:, 0]
+
+    def output(state: Tensor | tuple[Tensor, ...]) -> Tensor:
+        return state[0] if isinstance(state, tuple) else state
+
+    fed, readouts = torch.zeros(1, config.readout), []
+    for x_E in x_TE:
+        inputs = [x_E[None]]
+        if config.attention == "bahdanau":
+            c = context(output(states[-1]))
+            inputs.append(c)
+        elif config.decoder.input_feeding:
+            inputs.append(fed)
+        below = torch.cat(inputs, dim=1)
+        for number, cell in enumerate(cells):
+            states[number] = cell(below, states[number])
+            below = output(states[number])
+        if config.attention != "bahdanau":
+            c = context(below)
+        fed = torch.tanh(torch.cat((c, below), dim=1) @ decoder.combine.weight.t())
+        readouts.append(fed)
+    return torch.cat(readouts)
+
+
+@pytest.mark.parametrize("config", SOME)
+def test_the_decoder_follows_its_equations(config: ModelConfig, make_model: Callable[..., Seq2Seq]) -> None:
+    model = make_model(config)
+    x_TE, source_1SE = torch.randn(5, config.embedding_size), torch.randn(1, 4, config.embedding_size)
+    encoded = model.encoder(source_1SE, torch.tensor([4]))
+    memory, state = model.decoder.attention.memorize(encoded), model.decoder.start(encoded)
+    found = model.decoder(x_TE[None], state, memory)
+    expected = plain_decoder(model, config, x_TE, encoded)
+    torch.testing.assert_close(found.readout_BTR[0], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("config", SOME)
+def test_a_padded_batch_equals_single_sentences(
+    config: ModelConfig, make_model: Callable[..., Seq2Seq], batch: Batch
+) -> None:
+    model = make_model(config)
+    readout_BTR, weights_BTS = model(batch)
+    for row in range(len(batch.src_BS)):
+        alone = single(batch, row)
+        target, source = alone.tgt_in_BT.shape[1], alone.src_BS.shape[1]
+        alone_readout, alone_weights = model(alone)
+        torch.testing.assert_close(readout_BTR[row, :target], alone_readout[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(weights_BTS[row, :target, :source], alone_weights[0], atol=1e-5, rtol=1e-5)
+        assert (weights_BTS[row, :, source:] == 0).all()
+
+
+@pytest.mark.parametrize("config", SOME)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_losses_and_gradients_equal_plain_cross_entropy(
+    config: ModelConfig, smoothing: float, make_model: Callable[..., Seq2Seq], batch: Batch
+) -> None:
+    model = make_model(config)
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    losses = model.losses(batch, smoothing)
+    expected, nll = plain_losses(model, batch, smoothing)
+    torch.testing.assert_close(losses.smoothed, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(losses.nll, nll, rtol=1e-5, atol=1e-5)
+    assert not losses.nll.requires_grad
+    found = torch.autograd.grad(losses.smoothed, parameters, allow_unused=True)
+    wanted = torch.autograd.grad(expected, parameters, allow_unused=True)
+    for name, mine, theirs in zip(names, found, wanted, strict=True):
+        mine, theirs = (0 if g is None else g for g in (mine, theirs))
+        torch.testing.assert_close(
+            torch.as_tensor(mine), torch.as_tensor(theirs), rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@pytest.mark.parametrize("config", SOME)
+def test_every_weight_is_trained(config: ModelConfig, make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
+    model = make_model(config).train()
+    model.losses(batch, 0.1).smoothed.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("config", SOME)
+def test_hypotheses_of_a_sentence_equal_separate_runs(
+    config: ModelConfig, make_model: Callable[..., Seq2Seq], batch: Batch
+) -> None:
+    model, queries = make_model(config), 3
+    sentences = len(batch.src_BS)
+    memory, state = model.encode(batch.src_BS, batch.src_len_B)
+    first = model.step(torch.full((sentences, 1), 2), state, memory)
+    second_BQ = torch.tensor([[4, 5, 6], [7, 7, 8], [9, 4, 12], [5, 10, 11]])
+    third_BQ = torch.tensor([[6, 6, 4], [8, 9, 5], [10, 7, 7], [4, 11, 6]])
+    rows = torch.arange(sentences).repeat_interleave(queries)
+    second = model.step(second_BQ, first.state.select(rows), memory)
+    # The hypotheses of each sentence change places, and one of them is taken twice, as in search.
+    parents_BQ = torch.tensor([[2, 0, 0], [1, 1, 2], [0, 1, 2], [2, 1, 0]])
+    chosen = (torch.arange(sentences)[:, None] * queries + parents_BQ).flatten()
+    third = model.step(third_BQ, second.state.select(chosen), memory)
+    for query in range(queries):
+        alone = model.step(second_BQ[:, query, None], first.state, memory)
+        torch.testing.assert_close(alone.logits_BQV[:, 0], second.logits_BQV[:, query], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(alone.weights_BQS[:, 0], second.weights_BQS[:, query], atol=1e-5, rtol=1e-5)
+        parents = second_BQ.gather(1, parents_BQ[:, query, None])
+        before = model.step(parents, first.state, memory)
+        alone = model.step(third_BQ[:, query, None], before.state, memory)
+        torch.testing.assert_close(alone.logits_BQV[:, 0], third.logits_BQV[:, query], atol=1e-5, rtol=1e-5)
+
+
+def test_the_memory_is_one_row_a_sentence_however_many_hypotheses(
+    make_model: Callable[..., Seq2Seq], batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(small())
+    memory, state = model.encode(batch.src_BS, batch.src_len_B)
+    addresses = {name: tensor.data_ptr() for name, tensor in vars(memory).items()}
+    state = state.select(torch.arange(4).repeat_interleave(3))
+    seen: list[Memory] = []
+    attend = model.decoder.attention.attend
+    monkeypatch.setattr(
+        model.decoder.attention, "attend", lambda query, at, kept: (seen.append(at), attend(query, at, kept))[1]
+    )
+    step = model.step(torch.full((4, 3), 5), state, memory)
+    assert step.logits_BQV.shape == (4, 3, 13)
+    assert [{name: tensor.data_ptr() for name, tensor in vars(used).items()} for used in seen] == [addresses]
+
+
+def test_a_state_select_takes_rows_in_order_and_leaves_the_old_one_alone(
+    make_model: Callable[..., Seq2Seq], batch: Batch
+) -> None:
+    model = make_model(small("lstm"))
+    memory, state = model.encode(batch.src_BS, batch.src_len_B)
+    state = model.step(torch.full((4, 1), 5), state, memory).state
+    before = [part.clone() for cell in state.cells for part in cell]
+    rows = torch.tensor([3, 0, 0])
+    chosen: DecoderState = state.select(rows)
+    for part, old in zip((part for cell in chosen.cells for part in cell), before, strict=True):
+        assert torch.equal(part, old[rows])
+    assert torch.equal(chosen.feed_NR, state.feed_NR[rows])
+    model.step(torch.full((4, 1), 6), state, memory)
+    assert all(torch.equal(a, b) for a, b in zip((p for cell in state.cells for p in cell), before, strict=True))
+
+
+@pytest.mark.parametrize("initial_state", ["bridge", "mean", "zeros"])
+def test_both_sides_may_differ_in_cell_layers_and_size(
+    initial_state: str, make_model: Callable[..., Seq2Seq], batch: Batch
+) -> None:
+    config = ModelConfig(
+        encoder=EncoderConfig(cell="gru", layers=2, hidden_size=4),
+        decoder=DecoderConfig(cell="lstm", layers=1, hidden_size=5, initial_state=initial_state),
+        embedding_size=3,
+    )
+    model = make_model(config)
+    readout_BTR, weights_BTS = model(batch)
+    step_logits_BTV, step_weights_BTS = steps(model, batch)
+    torch.testing.assert_close(step_logits_BTV, model.output(readout_BTR), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(step_weights_BTS, weights_BTS, atol=1e-5, rtol=1e-5)
+
+
+def test_the_initial_states_are_what_their_names_say(make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
+    for name in INITIAL_STATES:
+        model = make_model(small("lstm", initial_state=name))
+        kept: list[Encoded] = []
+        model.encoder.register_forward_hook(lambda _, inputs, output, kept=kept: kept.append(output))
+        _, state = model.encode(batch.src_BS, batch.src_len_B)
+        (encoded,) = kept
+        parts = torch.stack([part for cell in state.cells for part in cell], dim=1)
+        if name == "zeros":
+            expected = torch.zeros_like(parts)
+        elif name == "last":
+            expected = torch.stack([part for cell in encoded.finals for part in cell], dim=1)
+        else:
+            bridge = model.decoder.initial_state.projection
+            means = [encoded.states_BSC[row, :length].mean(0) for row, length in enumerate(batch.src_len_B.tolist())]
+            summary = encoded.last_BC if name == "bridge" else torch.stack(means)
+            expected = torch.tanh(summary @ bridge.weight.t() + bridge.bias).view(4, -1, HIDDEN)
+        torch.testing.assert_close(parts, expected)
+
+
+@pytest.mark.parametrize(
+    ("tie", "shared"),
+    [
+        ("none", set()),
+        ("target", {"target_embedding.weight", "output.weight"}),
+        ("all", {"source_embedding.weight", "target_embedding.weight", "output.weight"}),
+    ],
+)
+def test_tied_embeddings_are_one_parameter_listed_once(
+    tie: str, shared: set[str], make_model: Callable[..., Seq2Seq], batch: Batch
+) -> None:
+    model = make_model(small(tie_embeddings=tie, readout_size=5), 13, 13)
+    listed = dict(model.named_parameters())
+    every = dict(model.named_parameters(remove_duplicate=False))
+    assert len({id(every[name]) for name in shared}) == (1 if shared else 0)
+    assert len(every) - len(listed) == max(0, len(shared) - 1)
+    assert count_parameters(model) == sum(p.numel() for p in {id(p): p for p in every.values()}.values())
+    model.losses(batch).smoothed.backward()
+    torch.optim.SGD(model.parameters(), 0.1).step()
+    assert all(torch.equal(every[name], every[min(shared)]) for name in shared)
+
+
+def test_three_way_tying_gets_the_gradient_of_all_three_uses(make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
+    tied = make_model(small(tie_embeddings="all", readout_size=5), 13, 13)
+    free = make_model(small(tie_embeddings="none", readout_size=5), 13, 13)
+    free.load_state_dict(tied.state_dict())
+    for model in (tied, free):
+        model.losses(batch, 0.1).smoothed.backward()
+    parts = [free.source_embedding.weight.grad, free.target_embedding.weight.grad, free.output.weight.grad]
+    torch.testing.assert_close(tied.output.weight.grad, sum(parts), rtol=1e-4, atol=1e-5)
+
+
+def watch_embeddings(model: Seq2Seq) -> dict[str, list[Tensor]]:
+    """The pieces that each embedding was asked for."""
+    seen: dict[str, list[Tensor]] = {"source": [], "target": []}
+    for side, module in (("source", model.source_embedding), ("target", model.target_embedding)):
+        module.register_forward_pre_hook(lambda _, inputs, kept=seen[side]: kept.append(inputs[0].clone()))
+    return seen
+
+
+def test_word_dropout_happens_in_training_alone_and_spares_bos_and_eos(
+    make_model: Callable[..., Seq2Seq], batch: Batch
+) -> None:
+    model = make_model(small(word_dropout=0.5))
+    seen = watch_embeddings(model)
+    model(batch)
+    assert torch.equal(seen["source"][0], batch.src_BS)
+    assert torch.equal(seen["target"][0], batch.tgt_in_BT)
+    model.train()
+    for _ in range(60):
+        model(batch)
+    unk, bos, eos = model.source.unk, model.source.bos, model.source.eos
+    for given, found in ((batch.src_BS, seen["source"][1:]), (batch.tgt_in_BT, seen["target"][1:])):
+        all_runs = torch.stack(found)
+        special = (given == bos) | (given == eos)
+        assert special.any()
+        assert (all_runs[:, special] == given[special]).all()
+        changed = all_runs != given
+        assert (all_runs[changed] == unk).all()
+        text = ~special & (given != model.source.pad)
+        share = float((all_runs[:, text] == unk).float().mean())
+        assert share == pytest.approx(0.5, abs=0.1)
+
+
+def test_word_dropout_never_touches_what_is_to_be_predicted(make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
+    model = make_model(small(word_dropout=0.9, dropout=0.0)).train()
+    before = batch.tgt_out_BT.clone()
+    model.losses(batch)
+    assert torch.equal(batch.tgt_out_BT, before)
+
+
+def test_evaluation_mode_is_deterministic_and_training_mode_drops(
+    make_model: Callable[..., Seq2Seq], batch: Batch
+) -> None:
+    model = make_model(small(dropout=0.4))
+    assert torch.equal(model(batch)[0], model(batch)[0])
+    model.train()
+    assert not torch.equal(model(batch)[0], model(batch)[0])
+
+
+BF16 = {"dtype": torch.bfloat16}
+BF16_TOLERANCE = 0.02  # bf16 keeps 8 bits: 0.4 % a rounding
+
+
+@pytest.mark.parametrize("config", SOME)
+def test_bf16_is_close_to_fp32(config: ModelConfig, make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
+    model = make_model(config)
+    exact = model.losses(batch, 0.1)
+    exact.smoothed.backward()
+    gradients = torch.cat([p.grad.flatten() for p in model.parameters()])
+    model.zero_grad()
+    with torch.autocast("cpu", **BF16):
+        rough = model.losses(batch, 0.1)
+    rough.smoothed.backward()
+    rough_gradients = torch.cat([p.grad.flatten() for p in model.parameters()])
+    assert rough.smoothed.dtype == rough.nll.dtype == torch.float32
+    assert rough.smoothed.item() == pytest.approx(exact.smoothed.item(), rel=BF16_TOLERANCE)
+    assert rough.nll.item() == pytest.approx(exact.nll.item(), rel=BF16_TOLERANCE)
+    assert float((rough_gradients - gradients).norm() / gradients.norm()) < 5 * BF16_TOLERANCE
+
+
+@pytest.mark.parametrize("config", [*COMBINATIONS[::3], *COMBINATIONS[1::3], *SHAPES])
+def test_bf16_steps_are_close_to_fp32(config: ModelConfig, make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
+    model = make_model(config)
+    with torch.inference_mode():
+        logits_BTV, weights_BTS = steps(model, batch)
+        with torch.autocast("cpu", **BF16):
+            rough_logits_BTV, rough_weights_BTS = steps(model, batch)
+    scale = float(logits_BTV.abs().max())
+    assert float((rough_logits_BTV.float() - logits_BTV).abs().max()) < 2 * BF16_TOLERANCE * scale
+    assert float((rough_weights_BTS.float() - weights_BTS).abs().max()) < 2 * BF16_TOLERANCE
+
+
+def test_log_probabilities_are_fp32_and_sum_to_one(make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
+    model = make_model(small())
+    memory, state = model.encode(batch.src_BS, batch.src_len_B)
+    step = model.step(torch.full((4, 1), 2), state, memory)
+    found = log_probabilities(step._replace(logits_BQV=step.logits_BQV.bfloat16()))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.exp().sum(-1), torch.ones(4, 1))
+
+
+def test_build_model_fits_the_tokenizer(tokenizer: Tokenizer) -> None:
+    config = small()
+    model = build_model(config, tokenizer)
+    assert model.source_embedding.num_embeddings == model.output.out_features == len(tokenizer.source)
+    assert (model.source, model.target) == (tokenizer.source.specials, tokenizer.target.specials)
+    states = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        states.append(build_model(config, tokenizer).state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not torch.equal(states[0]["output.weight"], states[2]["output.weight"])
+
+
+def test_targets_do_not_see_their_future(make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
+    model = make_model(small(feeding=False))
+    changed = batch.tgt_in_BT.clone()
+    changed[:, 3:] = 6
+    before, _ = model(batch)
+    after, _ = model(replace(batch, tgt_in_BT=changed))
+    torch.testing.assert_close(after[:, :3], before[:, :3])
+    assert not torch.allclose(after[:, 3:], before[:, 3:])

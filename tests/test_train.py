@@ -1,0 +1,336 @@
+"""Training through the real command: exact resume, limits, refusals, bad numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import toy
+
+from s2s_cli.config_file import load_config
+from s2s_cli.data.batches import Batch, make_batch
+from s2s_cli.display import Display
+from s2s_cli.errors import RunFailed, Stopped
+from s2s_cli.model.seq2seq import Losses, Seq2Seq
+from s2s_cli.signals import StopRequest
+from s2s_cli.train import session
+from s2s_cli.train.trainer import Trainer
+
+FULL = {
+    "model__dropout": 0.2,
+    "model__word_dropout": 0.1,
+    "model__attention": "bahdanau",
+    "training__average_decay": 0.9,
+    "training__accumulate": 2,
+    "training__schedule": "cosine",
+    "training__warmup_steps": 4,
+    "training__batch_tokens": 128,
+}
+
+
+def train(folder: Path, name: str, stop: StopRequest | None = None, **changes: Any) -> session.Outcome:
+    path = toy.write_config(folder, **changes)
+    return session.train(load_config(path), folder / name, Display(), stop or StopRequest())
+
+
+class StopAfter(StopRequest):
+    """Asks to stop at the n-th look at it."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    @property
+    def signal(self) -> int | None:
+        self.looks -= 1
+        return signal.SIGTERM if self.looks < 0 else None
+
+
+def saved(run: Path, checkpoint: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    folder = run / "checkpoints" / checkpoint
+    tensors = safetensors.torch.load_file(folder / "training.safetensors")
+    tensors |= {f"model.{k}": v for k, v in safetensors.torch.load_file(folder / "model.safetensors").items()}
+    state = json.loads((folder / "state.json").read_text())
+    for key in ("seconds", "elapsed", "window_seconds"):
+        del state["progress"][key]
+    return tensors, state
+
+
+def assert_same_checkpoint(one: Path, other: Path, name: str = "step-00000020") -> None:
+    tensors, state = saved(one, name)
+    other_tensors, other_state = saved(other, name)
+    assert tensors.keys() == other_tensors.keys()
+    for key, tensor in tensors.items():
+        assert torch.equal(tensor, other_tensors[key]), key
+    assert state == other_state
+
+
+@pytest.mark.parametrize("sampling", [False, True])
+def test_a_run_stopped_at_any_moment_and_resumed_equals_an_uninterrupted_one_bit_for_bit(
+    tmp_path: Path, sampling: bool
+) -> None:
+    changes = dict(FULL)
+    if sampling:
+        changes |= {"tokenizer__type": "unigram", "tokenizer__vocab_size": 24, "tokenizer__sampling": {"alpha": 0.3}}
+    train(tmp_path, "whole", **changes)
+    for looks in (2, 9, 23):  # mid-epoch, at and inside validations
+        run = tmp_path / f"stopped-{looks}"
+        stops = 0
+        while True:
+            try:
+                train(tmp_path, run.name, StopAfter(looks + stops), **changes)
+                break
+            except Stopped as stopped:
+                assert stopped.exit_code == 143
+                stops += 1
+        assert stops >= 1
+        assert_same_checkpoint(tmp_path / "whole", run)
+
+        def steady(path: Path) -> list[dict[str, Any]]:
+            return [{k: v for k, v in row.items() if k != "seconds"} for row in toy.metrics(path)]
+
+        assert steady(run) == steady(tmp_path / "whole")
+
+
+def test_two_trainings_with_one_seed_are_identical_and_with_another_differ(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        train(tmp_path, name, **FULL)
+    assert_same_checkpoint(tmp_path / "one", tmp_path / "two")
+    train(tmp_path, "three", **FULL, training__seed=2)
+    tensors, _ = saved(tmp_path / "one", "step-00000020")
+    others, _ = saved(tmp_path / "three", "step-00000020")
+    assert not all(torch.equal(tensors[key], others[key]) for key in tensors)
+
+
+def test_accumulated_gradients_equal_those_of_one_large_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of unequal token counts, so that a mean of means would be wrong."""
+    batches: list[Batch] = []
+    gradients: list[dict[str, torch.Tensor]] = []
+
+    def steps(trainer: Trainer, groups: list[list[Batch]]) -> None:
+        for group in groups:
+            queue = list(group)
+            monkeypatch.setattr(trainer.sampler, "next", lambda queue=queue: queue.pop(0))
+            object.__setattr__(trainer.config.training, "accumulate", len(group))
+            trainer.model.load_state_dict(weights)
+            trainer._update()
+            gradients.append({n: p.grad.clone() for n, p in trainer.model.named_parameters() if p.grad is not None})
+
+    weights: dict[str, torch.Tensor] = {}
+
+    def fit(trainer: Trainer) -> str:
+        nonlocal weights
+        weights = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+        rows = ([[4, 5], [6]], [[7, 5, 6, 4, 8]])
+        for part in rows:
+            batches.append(make_batch(part, part, trainer.parts.tokenizer))
+        joined = make_batch([*rows[0], *rows[1]], [*rows[0], *rows[1]], trainer.parts.tokenizer)
+        steps(trainer, [batches, [joined]])
+        return "done"
+
+    monkeypatch.setattr(Trainer, "fit", fit)
+    train(tmp_path, "run", training__clip_norm=None)
+    assert batches[0].tokens != batches[1].tokens
+    assert gradients[0].keys() == gradients[1].keys()
+    for name in gradients[0]:
+        torch.testing.assert_close(gradients[0][name], gradients[1][name], atol=1e-6, rtol=1e-4)
+
+
+def test_the_same_command_reports_a_finished_run_extends_it_and_refuses_another_config(tmp_path: Path) -> None:
+    path = toy.write_config(tmp_path)
+    first = toy.s2s("train", "--config", path, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr.decode()
+    assert first.stdout == b""
+    again = toy.s2s("train", "--config", path, cwd=tmp_path)
+    assert again.returncode == 0
+    assert b"had finished at step 20" in again.stderr
+    more = toy.s2s("train", "--config", path, "--set", "training.max_steps=30", cwd=tmp_path)
+    assert more.returncode == 0
+    assert b"goes on from step-00000020" in more.stderr
+    assert b"finished at step 30" in more.stderr
+    other = toy.s2s("train", "--config", path, "--set", "model.dropout=0.5", cwd=tmp_path)
+    assert other.returncode == 2
+    assert b"model.dropout: 0.0 in the run, 0.5 now" in other.stderr
+    assert b"Traceback" not in other.stderr
+    fresh = toy.s2s("train", "--config", path, "--set", "model.dropout=0.5", "--fresh", cwd=tmp_path)
+    assert fresh.returncode == 0
+    assert (tmp_path / "runs" / "toy.1" / "best").exists()
+    assert (tmp_path / "runs" / "latest").read_text() == "toy\n"
+
+
+def test_the_run_directory_holds_what_the_contract_says(tmp_path: Path) -> None:
+    train(tmp_path, "run")
+    run = tmp_path / "run"
+    assert {"config.yaml", "tokenizer", "checkpoints", "best", "last", "metrics.jsonl", "train.log"} <= set(
+        os.listdir(run)
+    )
+    assert (run / "last").read_text() == "step-00000020\n"
+    assert (run / "best").read_text().strip() in os.listdir(run / "checkpoints")
+    rows = toy.metrics(run)
+    logged = [row for row in rows if "loss" in row]
+    assert [row["step"] for row in logged] == [5, 10, 15, 20]
+    assert all({"step", "epoch", "loss", "lr", "tokens", "seconds"} <= row.keys() for row in logged)
+    validated = [row for row in rows if "scores" in row]
+    assert [row["step"] for row in validated] == [10, 20]
+    assert {"bleu", "chrf", "loss", "perplexity"} <= validated[0]["scores"].keys()
+    assert validated[0]["scores"]["perplexity"] == pytest.approx(math.exp(validated[0]["scores"]["loss"]))
+    assert not [path for path in run.rglob("*") if path.suffix in (".pt", ".pkl", ".bin")]
+
+
+def test_validation_scores_what_translate_and_evaluate_give(tmp_path: Path) -> None:
+    """One inference path: the score in metrics.jsonl is the one that `s2s evaluate` prints for the same weights."""
+    path = toy.write_config(tmp_path, training__average_decay=0.9)
+    assert toy.s2s("train", "--config", path, cwd=tmp_path).returncode == 0
+    last = tmp_path / "runs" / "toy" / "checkpoints" / "step-00000020"
+    found = toy.s2s(
+        "evaluate", "--model", last, "--source", "valid.src", "--reference", "valid.tgt", "--json", "-", cwd=tmp_path
+    )
+    scores = json.loads(found.stdout)["scores"]
+    logged = [row["scores"] for row in toy.metrics(tmp_path / "runs" / "toy") if "scores" in row][-1]
+    assert scores["bleu"]["value"] == pytest.approx(logged["bleu"], abs=1e-9)
+    assert scores["chrf"]["value"] == pytest.approx(logged["chrf"], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"training__max_steps": None, "training__max_epochs": 2, "training__validate_every": "epoch"}, "max_epochs 2"),
+        ({"training__max_steps": None, "training__max_minutes": 0.005}, "max_minutes"),
+        (
+            {"training__max_steps": 400, "training__learning_rate": 1e-9, "training__patience": 2},
+            "no better bleu in 2 validations",
+        ),
+    ],
+)
+def test_limits_by_epochs_minutes_and_patience(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    outcome = train(tmp_path, "run", **changes)
+    assert reason in outcome.reason
+    assert outcome.step < 400
+    assert (tmp_path / "run" / "last").exists()
+
+
+def test_keeps_the_best_and_the_last_n_and_averages_them(tmp_path: Path) -> None:
+    train(tmp_path, "run", training__max_steps=50, training__keep_last=2)
+    names = set(os.listdir(tmp_path / "run" / "checkpoints"))
+    best = (tmp_path / "run" / "best").read_text().strip()
+    assert names == {best, "step-00000040", "step-00000050"}
+    train(tmp_path, "averaged", training__max_steps=50, training__average_last=3)
+    log = (tmp_path / "averaged" / "train.log").read_text()
+    assert "average of the last 3 checkpoints" in log
+
+
+def test_plateau_lowers_the_rate_after_validations_without_progress(tmp_path: Path) -> None:
+    changes = {"training__schedule": "plateau", "training__plateau_patience": 1, "training__learning_rate": 1e-9}
+    train(tmp_path, "run", **changes, training__max_steps=40)
+    rates = [row["lr"] for row in toy.metrics(tmp_path / "run") if "lr" in row]
+    assert rates[0] == 1e-9
+    assert rates[-1] < rates[0]
+
+
+def test_fine_tuning_starts_from_the_other_run_and_refuses_what_does_not_fit(tmp_path: Path) -> None:
+    train(tmp_path, "first", training__max_steps=60)
+    first = max(row["scores"]["chrf"] for row in toy.metrics(tmp_path / "first") if "scores" in row)
+    start = {"training__init_from": "first", "training__learning_rate": 1e-9}
+    train(tmp_path, "second", **start)
+    second = [row["scores"]["chrf"] for row in toy.metrics(tmp_path / "second") if "scores" in row]
+    assert second[0] == pytest.approx(first, abs=2.0)
+    path = toy.write_config(tmp_path, **start, model__embedding_size=16)
+    refused = toy.s2s("train", "--config", path, "--run", "third", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert b"do not fit this model" in refused.stderr
+
+
+@pytest.mark.parametrize("bad", [(3, 7, 8), tuple(range(14, 40))])
+def test_a_loss_that_is_no_number_is_skipped_and_too_many_in_a_row_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: tuple[int, ...]
+) -> None:
+    original = Seq2Seq.losses
+    calls = iter(range(1, 1000))
+
+    def losses(self: Seq2Seq, batch: Batch, label_smoothing: float = 0.0) -> Losses:
+        found = original(self, batch, label_smoothing)
+        return Losses(found.smoothed * math.nan, found.nll) if self.training and next(calls) in bad else found
+
+    monkeypatch.setattr(Seq2Seq, "losses", losses)
+    if len(bad) > 5:
+        with pytest.raises(RunFailed, match="5 times in a row"):
+            train(tmp_path, "run")
+    else:
+        train(tmp_path, "run")
+    tensors, state = saved(tmp_path / "run", (tmp_path / "run" / "last").read_text().strip())
+    assert state["progress"]["step"] == (10 if len(bad) > 5 else 20)
+    assert state["progress"]["skipped"] == (0 if len(bad) > 5 else len(bad))
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
+
+
+def test_out_of_memory_says_which_keys_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def losses(self: Seq2Seq, batch: Batch, label_smoothing: float = 0.0) -> Losses:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(Seq2Seq, "losses", losses)
+    with pytest.raises(RunFailed, match=r"training\.batch_tokens"):
+        train(tmp_path, "run")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_next_start_goes_on(tmp_path: Path, number: int, code: int) -> None:
+    path = toy.write_config(tmp_path, training__max_steps=100_000, training__validate_every=50)
+    command = [sys.executable, "-m", "s2s_cli", "train", "--config", str(path)]
+    root = str(Path(__file__).parent.parent)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}, start_new_session=True
+    )
+    metrics = tmp_path / "runs" / "toy" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not metrics.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors.decode()
+    assert b"Traceback" not in errors
+    step = int((tmp_path / "runs" / "toy" / "last").read_text().strip().removeprefix("step-"))
+    assert step >= 5
+    more = toy.s2s("train", "--config", path, "--set", f"training.max_steps={step + 5}", cwd=tmp_path)
+    assert more.returncode == 0, more.stderr.decode()
+    assert f"goes on from step-{step:08d}".encode() in more.stderr
+
+
+def test_a_failed_first_try_does_not_bind_the_run_to_its_config(tmp_path: Path) -> None:
+    path = toy.write_config(tmp_path, tokenizer__type="unigram", tokenizer__vocab_size=5000)
+    failed = toy.s2s("train", "--config", path, cwd=tmp_path)
+    assert failed.returncode == 2
+    assert b"the largest that it can is" in failed.stderr
+    path = toy.write_config(tmp_path)
+    assert toy.s2s("train", "--config", path, cwd=tmp_path).returncode == 0
+
+
+def test_a_changed_corpus_is_refused(tmp_path: Path) -> None:
+    path = toy.write_config(tmp_path)
+    assert toy.s2s("train", "--config", path, cwd=tmp_path).returncode == 0
+    with open(tmp_path / "train.src", "a") as source, open(tmp_path / "train.tgt", "a") as target:
+        source.write("copy a\n")
+        target.write("a\n")
+    again = toy.s2s("train", "--config", path, "--set", "training.max_steps=30", cwd=tmp_path)
+    assert again.returncode == 3
+    assert b"the training text is not what this run began with" in again.stderr
+
+
+def test_overlap_and_unknown_pieces_are_told(tmp_path: Path) -> None:
+    path = toy.write_config(tmp_path)
+    sources = (tmp_path / "train.src").read_text().splitlines()
+    targets = (tmp_path / "train.tgt").read_text().splitlines()
+    (tmp_path / "valid.src").write_text("\n".join([*sources[:3], "copy zz yy xx"]) + "\n")
+    (tmp_path / "valid.tgt").write_text("\n".join([*targets[:3], "zz yy xx"]) + "\n")
+    told = toy.s2s("train", "--config", path, cwd=tmp_path)
+    assert told.returncode == 0
+    assert b"3 source sentences of valid.src stand in the training set too" in told.stderr
+    assert b"pieces of the validation set are unknown" in told.stderr
