@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from s2s_cli.config import ModelConfig
 from s2s_cli.model.attention import ATTENTIONS
-from s2s_cli.model.interface import Attended, CellState, DecoderState, Encoded, Memory
+from s2s_cli.model.interface import CellState, DecoderState, Encoded, Memory
 from s2s_cli.model.recurrent import CELLS
 
 
@@ -77,6 +77,15 @@ class Decoded(NamedTuple):
     weights_BTS: Tensor
 
 
+class _Advanced(NamedTuple):
+    """One step, before its readout; with input feeding, the readout is the state's `feed_NR`."""
+
+    h_BQH: Tensor
+    context_BQC: Tensor
+    weights_BQS: Tensor
+    state: DecoderState
+
+
 class Decoder(nn.Module):
     """Stacked recurrent layers that look at a memory at each step."""
 
@@ -115,13 +124,19 @@ class Decoder(nn.Module):
                 h_BTH, _ = layer(self.dropout(h_BTH) if number else h_BTH, state.cells[number])
             attended = self.attention.attend(h_BTH, memory, state.attention)
             return Decoded(self._readout(attended.context_BQC, h_BTH), attended.weights_BQS)
-        readouts, weights = [], []
+        steps: list[_Advanced] = []
         gates_BTG, fed_GF = self._first_layer(x_BTE)
         for gates_NG in gates_BTG.unbind(1):
-            readout_BQR, attended, state = self._advance(gates_NG, fed_GF, state, memory)
-            readouts.append(readout_BQR)
-            weights.append(attended.weights_BQS)
-        return Decoded(torch.cat(readouts, dim=1), torch.cat(weights, dim=1))
+            steps.append(self._advance(gates_NG, fed_GF, state, memory))
+            state = steps[-1].state
+        h_BTH, context_BTC, weights_BTS = (
+            torch.cat(parts, dim=1)
+            for parts in zip(*((s.h_BQH, s.context_BQC, s.weights_BQS) for s in steps), strict=True)
+        )
+        if self.feed_size:
+            readouts = [step.state.feed_NR.view(len(h_BTH), 1, -1) for step in steps]
+            return Decoded(torch.cat(readouts, dim=1), weights_BTS)
+        return Decoded(self._readout(context_BTC, h_BTH), weights_BTS)  # one product for all steps
 
     def step(self, x_NE: Tensor, state: DecoderState, memory: Memory) -> tuple[Tensor, Tensor, DecoderState]:
         """One step for Q hypotheses of each of B sentences, N = B x Q rows.
@@ -129,8 +144,12 @@ class Decoder(nn.Module):
         Returns:
             The attentional states (B, Q, R), attention weights (B, Q, S) and the next state.
         """
-        readout_BQR, attended, state = self._advance(*self._first_layer(x_NE), state, memory)
-        return readout_BQR, attended.weights_BQS, state
+        step = self._advance(*self._first_layer(x_NE), state, memory)
+        if self.feed_size:
+            readout_BQR = step.state.feed_NR.view(*step.h_BQH.shape[:2], -1)
+        else:
+            readout_BQR = self._readout(step.context_BQC, step.h_BQH)
+        return readout_BQR, step.weights_BQS, step.state
 
     def _first_layer(self, x_E: Tensor) -> tuple[Tensor, Tensor]:
         """What a step loop need not repeat: the embedding's part of W x + b, and the part of W for what is fed."""
@@ -138,9 +157,7 @@ class Decoder(nn.Module):
         embedded_GE, fed_GF = weight_GI[:, : self.embedding_size], weight_GI[:, self.embedding_size :]
         return F.linear(x_E, embedded_GE, bias_G), fed_GF
 
-    def _advance(
-        self, gates_NG: Tensor, fed_GF: Tensor, state: DecoderState, memory: Memory
-    ) -> tuple[Tensor, Attended, DecoderState]:
+    def _advance(self, gates_NG: Tensor, fed_GF: Tensor, state: DecoderState, memory: Memory) -> _Advanced:
         def by_sentence(h_NH: Tensor) -> Tensor:
             return h_NH.view(memory.mask_BS.shape[0], -1, self.hidden_size)
 
@@ -159,9 +176,9 @@ class Decoder(nn.Module):
         h_BQH = by_sentence(cells[-1][0])
         if not self.attention.before_cell:
             attended = self.attention.attend(h_BQH, memory, state.attention)
-        readout_BQR = self._readout(attended.context_BQC, h_BQH)
-        feed_NR = readout_BQR.flatten(0, 1) if self.feed_size else state.feed_NR
-        return readout_BQR, attended, DecoderState(tuple(cells), feed_NR, attended.state)
+        feed_NR = self._readout(attended.context_BQC, h_BQH).flatten(0, 1) if self.feed_size else state.feed_NR
+        after = DecoderState(tuple(cells), feed_NR, attended.state)
+        return _Advanced(h_BQH, attended.context_BQC, attended.weights_BQS, after)
 
     def _readout(self, context_BQC: Tensor, h_BQH: Tensor) -> Tensor:
         """Luong et al. 2015, equation 5: the attentional state tanh(Wc[c; h])."""
