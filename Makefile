@@ -24,7 +24,7 @@ demo: $(INSTALLED)
 	@echo "--- translate"
 	head -n 5 data/demo/test.en | tee /dev/stderr | $(BIN)/s2s translate --model runs/demo
 	@echo "--- evaluate: sentences of usual length, then long ones"
-	$(BIN)/s2s evaluate --model runs/demo --min bleu=90 --min chrf=90
+	$(BIN)/s2s evaluate --model runs/demo --min bleu=80 --min chrf=80
 	$(BIN)/s2s evaluate --model runs/demo --test long
 
 check: $(INSTALLED)
