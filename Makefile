@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/installed
 
 .PHONY: help install demo test test-slow check format clean
 help:
-	@echo "make demo       train on the demo corpus, translate, evaluate (about three minutes)"
+	@echo "make demo       train on the demo corpus, translate, evaluate (three to four minutes)"
 	@echo "make test       format, lint, types, tests (under ten minutes)"
 	@echo "make test-slow  the whole matrix of cells and attentions, and the long forms of the tests"
 	@echo "make check      format, lint and types alone"
