@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -71,9 +70,8 @@ def test_a_whole_sequence_equals_its_steps(name: str, build: Callable) -> None:
     layer = build(name)
     x_BTI, state = torch.randn(3, 6, INPUT, dtype=torch.float64), random_state(layer, 3)
     states_BTH, last = layer(x_BTI, state)
-    weight_GI, bias_G = layer.input_weight
     for position in range(6):
-        state = layer.step(F.linear(x_BTI[:, position], weight_GI, bias_G), state)
+        state = layer.step(layer.input(x_BTI[:, position]), state)
         torch.testing.assert_close(state[0], states_BTH[:, position])
     assert len(last) == layer.parts
     for part, expected in zip(last, state, strict=True):

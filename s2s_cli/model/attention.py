@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from s2s_cli.config import ModelConfig
+from s2s_cli.model.deferred import StepLinear
 from s2s_cli.model.interface import Attended, Encoded, Memory
 
 # An additive score makes a (B, Q, S, A) tensor; more elements than this at once are computed in slices of Q.
@@ -97,7 +98,7 @@ class LuongConcat(Attention):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         size = config.attention_size or self.query_size
-        self.query_projection = nn.Linear(self.query_size, size, bias=False)
+        self.query_projection = StepLinear(self.query_size, size, bias=False)
         self.key_projection = nn.Linear(self.context_size, size)
         self.scorer = nn.Linear(size, 1, bias=False)
 

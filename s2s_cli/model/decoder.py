@@ -5,16 +5,17 @@ The shapes' legend is in `interface.py`; F is what is fed into the cell beside t
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s2s_cli.config import ModelConfig
 from s2s_cli.model.attention import ATTENTIONS
+from s2s_cli.model.deferred import StepLinear, deferred
 from s2s_cli.model.interface import CellState, DecoderState, Encoded, Memory
-from s2s_cli.model.recurrent import CELLS
+from s2s_cli.model.recurrent import CELLS, Layer
 
 
 class InitialState(nn.Module):
@@ -98,10 +99,14 @@ class Decoder(nn.Module):
         self.feed_size = 0 if self.attention.before_cell or not config.decoder.input_feeding else config.readout
         fed_size = self.attention.context_size if self.attention.before_cell else self.feed_size
         self.feeds_back = fed_size > 0
-        widths = [config.embedding_size + fed_size] + [self.hidden_size] * (config.decoder.layers - 1)
+        widths = [config.embedding_size] + [self.hidden_size] * (config.decoder.layers - 1)
         kind = CELLS[config.decoder.cell]
         self.layers = nn.ModuleList(kind(width, self.hidden_size) for width in widths)
-        self.combine = nn.Linear(self.attention.context_size + self.hidden_size, config.readout, bias=False)
+        if self.feeds_back:  # the part of the first layer's W that belongs to what is fed
+            self.fed = StepLinear(fed_size, len(self.layers[0].rnn.bias_ih_l0), bias=False)  # type: ignore
+            for gate in torch.split(self.fed.weight.data, self.hidden_size):
+                nn.init.xavier_uniform_(gate)
+        self.combine = StepLinear(self.attention.context_size + self.hidden_size, config.readout, bias=False)
         self.dropout = nn.Dropout(config.dropout)
 
     def start(self, encoded: Encoded) -> DecoderState:
@@ -125,10 +130,11 @@ class Decoder(nn.Module):
             attended = self.attention.attend(h_BTH, memory, state.attention)
             return Decoded(self._readout(attended.context_BQC, h_BTH), attended.weights_BQS)
         steps: list[_Advanced] = []
-        gates_BTG, fed_GF = self._first_layer(x_BTE)
-        for gates_NG in gates_BTG.unbind(1):
-            steps.append(self._advance(gates_NG, fed_GF, state, memory))
-            state = steps[-1].state
+        gates_BTG = self._first.input(x_BTE)
+        with deferred(self):
+            for gates_NG in gates_BTG.unbind(1):
+                steps.append(self._advance(gates_NG, state, memory))
+                state = steps[-1].state
         h_BTH, context_BTC, weights_BTS = (
             torch.cat(parts, dim=1)
             for parts in zip(*((s.h_BQH, s.context_BQC, s.weights_BQS) for s in steps), strict=True)
@@ -144,20 +150,18 @@ class Decoder(nn.Module):
         Returns:
             The attentional states (B, Q, R), attention weights (B, Q, S) and the next state.
         """
-        step = self._advance(*self._first_layer(x_NE), state, memory)
+        step = self._advance(self._first.input(x_NE), state, memory)
         if self.feed_size:
             readout_BQR = step.state.feed_NR.view(*step.h_BQH.shape[:2], -1)
         else:
             readout_BQR = self._readout(step.context_BQC, step.h_BQH)
         return readout_BQR, step.weights_BQS, step.state
 
-    def _first_layer(self, x_E: Tensor) -> tuple[Tensor, Tensor]:
-        """What a step loop need not repeat: the embedding's part of W x + b, and the part of W for what is fed."""
-        weight_GI, bias_G = self.layers[0].input_weight  # type: ignore[misc]
-        embedded_GE, fed_GF = weight_GI[:, : self.embedding_size], weight_GI[:, self.embedding_size :]
-        return F.linear(x_E, embedded_GE, bias_G), fed_GF
+    @property
+    def _first(self) -> Layer:
+        return cast(Layer, self.layers[0])
 
-    def _advance(self, gates_NG: Tensor, fed_GF: Tensor, state: DecoderState, memory: Memory) -> _Advanced:
+    def _advance(self, gates_NG: Tensor, state: DecoderState, memory: Memory) -> _Advanced:
         def by_sentence(h_NH: Tensor) -> Tensor:
             return h_NH.view(memory.mask_BS.shape[0], -1, self.hidden_size)
 
@@ -167,12 +171,12 @@ class Decoder(nn.Module):
         else:
             fed_NF = state.feed_NR
         cells: list[CellState] = []
-        for number, layer in enumerate(self.layers):
+        for number, layer in enumerate(cast(Iterable[Layer], self.layers)):
             if number:
-                gates_NG = F.linear(self.dropout(cells[-1][0]), *layer.input_weight)  # type: ignore[misc]
+                gates_NG = layer.input(self.dropout(cells[-1][0]))
             elif self.feeds_back:
-                gates_NG = torch.addmm(gates_NG, fed_NF, fed_GF.t())
-            cells.append(layer.step(gates_NG, state.cells[number]))  # type: ignore[operator]
+                gates_NG = gates_NG + self.fed(fed_NF)
+            cells.append(layer.step(gates_NG, state.cells[number]))
         h_BQH = by_sentence(cells[-1][0])
         if not self.attention.before_cell:
             attended = self.attention.attend(h_BQH, memory, state.attention)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import ClassVar, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from s2s_cli.config import EncoderConfig
+from s2s_cli.model.deferred import StepLinear
 from s2s_cli.model.interface import CellState, Encoded
 
 
@@ -35,6 +35,10 @@ class Layer(nn.Module):
                 start = nn.init.xavier_uniform_ if name.startswith("weight_ih") else nn.init.orthogonal_
                 for gate in torch.split(parameter.data, hidden_size):
                     start(gate)
+        # The same weights for single steps: W x + b, to be computed in bulk where x is known, and U h + b.
+        weights = dict(self.rnn.named_parameters())
+        self.input = tied(input_size, weights["weight_ih_l0"], weights["bias_ih_l0"])
+        self.recur = tied(hidden_size, weights["weight_hh_l0"], weights["bias_hh_l0"])
 
     def forward(self, x_BTI: Tensor, state: CellState | None = None) -> tuple[Tensor, CellState]:
         """A whole sequence: the states (B, T, H), and the state after the last position, padding included."""
@@ -50,17 +54,8 @@ class Layer(nn.Module):
         return h_BSH, tuple(part.squeeze(0) for part in (last if isinstance(last, tuple) else (last,)))
 
     def step(self, input_NG: Tensor, state: CellState) -> CellState:
-        """One position, given W x + b (see `input_weight`): the next state, whose first part is the output."""
+        """One position, given W x + b from `input` (N, G): the next state, whose first part is the output."""
         raise TypeError(f"{type(self).__name__} has no step")
-
-    @property
-    def input_weight(self) -> tuple[Tensor, Tensor]:
-        """W (G, I) and b (G,), G the gates times H: a step's W x + b stands outside `step`, to be computed in bulk."""
-        return self.rnn.weight_ih_l0, self.rnn.bias_ih_l0  # type: ignore[return-value]
-
-    def recur(self, h_NH: Tensor) -> Tensor:
-        """U h + b, the part of the gates that comes from the state (N, G)."""
-        return F.linear(h_NH, self.rnn.weight_hh_l0, self.rnn.bias_hh_l0)  # type: ignore[arg-type]
 
 
 class RNN(Layer):
@@ -106,6 +101,13 @@ class LSTM(Layer):
 
 
 CELLS: dict[str, type[Layer]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
+
+
+def tied(width: int, weight: nn.Parameter, bias: nn.Parameter) -> StepLinear:
+    """A linear layer of another module's weights."""
+    linear = StepLinear(width, len(weight))
+    linear.weight, linear.bias = weight, bias
+    return linear
 
 
 def reverse(x_BSI: Tensor, len_B: Tensor) -> Tensor:

@@ -1,0 +1,135 @@
+"""Layers whose weight gradients wait for the end of a loop: the same gradients as autograd's own, step by step."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from s2s_cli.model.deferred import StepLinear, deferred
+
+STEPS = 5
+
+
+class Loop(nn.Module):
+    """h' = tanh(U h + x) over time, then a layer of its own at every second step."""
+
+    def __init__(self, bias: bool) -> None:
+        super().__init__()
+        self.recur = StepLinear(3, 3, bias=bias)
+        self.some = StepLinear(3, 2)
+        self.unused = StepLinear(3, 2)
+
+    def forward(self, x_TBH: Tensor) -> Tensor:
+        h_BH, outputs = torch.zeros_like(x_TBH[0]), []
+        for step, x_BH in enumerate(x_TBH):
+            h_BH = torch.tanh(self.recur(h_BH) + x_BH)
+            if step % 2:
+                outputs.append(self.some(h_BH[:, None]))
+        return torch.cat(outputs, dim=1)
+
+
+def gradients(loop: Loop, x_TBH: Tensor) -> dict[str, Tensor | None]:
+    return {"x": x_TBH.grad, **{name: parameter.grad for name, parameter in loop.named_parameters()}}
+
+
+def forget(loop: Loop, x_TBH: Tensor) -> None:
+    loop.zero_grad()
+    x_TBH.grad = None
+
+
+@pytest.fixture(name="x_TBH")
+def inputs() -> Tensor:
+    return torch.randn(STEPS, 4, 3, dtype=torch.float64, requires_grad=True)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_deferred_gradients_are_autograds_own(bias: bool, x_TBH: Tensor) -> None:
+    loop = Loop(bias).double()
+    plain = loop(x_TBH)
+    plain.square().sum().backward()
+    expected = gradients(loop, x_TBH)
+    forget(loop, x_TBH)
+    with deferred(loop):
+        found = loop(x_TBH)
+    torch.testing.assert_close(found, plain)
+    found.square().sum().backward()
+    assert expected["unused.weight"] is None
+    torch.testing.assert_close(gradients(loop, x_TBH), expected)
+
+
+def test_two_loops_add_their_gradients_as_two_batches_do(x_TBH: Tensor) -> None:
+    loop = Loop(bias=True).double()
+    other_TBH = torch.randn_like(x_TBH)
+    (loop(x_TBH).sum() + loop(other_TBH).square().sum()).backward()
+    expected = gradients(loop, x_TBH)
+    forget(loop, x_TBH)
+    losses = []
+    for inputs, norm in ((x_TBH, False), (other_TBH, True)):
+        with deferred(loop):
+            outputs = loop(inputs)
+        losses.append(outputs.square().sum() if norm else outputs.sum())
+    sum(losses).backward()
+    torch.testing.assert_close(gradients(loop, x_TBH), expected)
+
+
+def test_going_back_twice_doubles_the_gradients(x_TBH: Tensor) -> None:
+    loop = Loop(bias=True).double()
+    with deferred(loop):
+        loss = loop(x_TBH).sum()
+    loss.backward(retain_graph=True)
+    once = {name: grad.clone() for name, grad in gradients(loop, x_TBH).items() if grad is not None}
+    loss.backward()
+    for name, grad in gradients(loop, x_TBH).items():
+        if grad is not None:
+            torch.testing.assert_close(grad, 2 * once[name])
+
+
+def test_only_part_of_the_loop_may_be_asked_for(x_TBH: Tensor) -> None:
+    loop = Loop(bias=True).double()
+    with deferred(loop):
+        outputs = loop(x_TBH)
+    (found,) = torch.autograd.grad(outputs[:, 0].sum(), loop.recur.weight)
+    (expected,) = torch.autograd.grad(loop(x_TBH)[:, 0].sum(), loop.recur.weight)
+    torch.testing.assert_close(found, expected)
+
+
+def test_frozen_weights_get_no_gradient(x_TBH: Tensor) -> None:
+    loop = Loop(bias=True).double().requires_grad_(False)
+    with deferred(loop):
+        loop(x_TBH).sum().backward()
+    found = gradients(loop, x_TBH)
+    assert found.pop("x") is not None
+    assert set(found.values()) == {None}
+
+
+def test_outside_a_loop_and_without_gradients_it_is_a_linear_layer(x_TBH: Tensor) -> None:
+    loop = Loop(bias=True).double()
+    with torch.no_grad(), deferred(loop):
+        assert loop.recur.opened is None
+        found = loop(x_TBH)
+    torch.testing.assert_close(found, loop(x_TBH))
+
+
+def test_an_error_inside_closes_the_loop(x_TBH: Tensor) -> None:
+    loop = Loop(bias=True).double()
+    with pytest.raises(KeyError), deferred(loop):
+        raise KeyError
+    assert loop.recur.opened is None
+
+
+def test_autocast_converts_the_weights_and_keeps_gradients_in_fp32() -> None:
+    loop = Loop(bias=True)
+    x_TBH = torch.randn(STEPS, 4, 3)
+    loop(x_TBH).sum().backward()
+    expected = {name: p.grad.clone() for name, p in loop.named_parameters() if p.grad is not None}
+    loop.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        with deferred(loop):
+            outputs = loop(x_TBH)
+        assert outputs.dtype == torch.bfloat16
+    outputs.float().sum().backward()
+    for name, parameter in loop.named_parameters():
+        if name in expected:
+            assert parameter.grad is not None and parameter.grad.dtype == torch.float32
+            torch.testing.assert_close(parameter.grad, expected[name], atol=0.1, rtol=0.05)
