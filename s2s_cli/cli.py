@@ -115,15 +115,19 @@ def translate(
     from s2s_cli.signals import end_quietly_on_closed_pipe
 
     end_quietly_on_closed_pipe()
-    translator = _translator(
-        model,
-        beam=beam,
-        n_best=n_best,
-        length_penalty=length_penalty,
-        batch_size=batch_size,
-        precision=precision,
-        device=device,
-    )
+    from s2s_cli.run import find_model
+    from s2s_cli.translate import Translator
+
+    changes: dict[str, Any] = {
+        "beam": beam,
+        "n_best": n_best,
+        "length_penalty": length_penalty,
+        "batch_size": batch_size,
+        "precision": precision,
+        "device": device,
+    }
+    asked = {name: value for name, value in changes.items() if value is not None}
+    translator = Translator.load(*find_model(model), **asked)
     with open_binary(input_, sys.stdin) as source, replaced_when_done(output, sys.stdout) as target:
         translator.stream(source, target)
     for message in translator.notices.messages(translator.config):
@@ -208,12 +212,6 @@ def config_schema() -> None:
     from s2s_cli.config_file import schema
 
     print(json.dumps(schema(), indent=2))
-
-
-def _translator(model: Path | None, **changes: Any) -> Any:
-    from s2s_cli.score import load_translator
-
-    return load_translator(model, {name: value for name, value in changes.items() if value is not None})
 
 
 def _say(message: str) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 from s2s_cli.config import Config, EvaluationConfig, ParallelText
 from s2s_cli.config_file import change
 from s2s_cli.data.corpus import read_lines, read_pairs
-from s2s_cli.device import choose_device, keep_freed_memory
 from s2s_cli.errors import UserError, suggest
 from s2s_cli.evaluate import METRICS, Evaluation, check_gates, compute_scores, tokenization_hint
 from s2s_cli.files import write_atomically
@@ -35,19 +34,6 @@ class Request:
     beam: int | None = None
     batch_size: int | None = None
     output: Path | None = None
-
-
-def load_translator(model: Path | None, decoding: dict[str, Any]) -> Translator:
-    """The translator of a run, with changes to its decoding section.
-
-    Raises:
-        UserError: where no model is found, or a change is not allowed.
-    """
-    run, checkpoint = find_model(model)
-    config = change(run.read_config().decoding, decoding, "decoding")
-    if choose_device(config.device).type == "cpu":
-        keep_freed_memory()
-    return Translator.load(run, checkpoint, config)
 
 
 def evaluate_request(request: Request, say: Callable[[str], None]) -> Evaluation:
@@ -81,7 +67,7 @@ def evaluate_request(request: Request, say: Callable[[str], None]) -> Evaluation
     else:
         wanted = {"beam": request.beam, "batch_size": request.batch_size, "n_best": 1}
         changes = {name: value for name, value in wanted.items() if value is not None}
-        translator = load_translator(request.model, changes)
+        translator = Translator.load(run, checkpoint, **changes)
         hypotheses = [best.text for best, *_ in translator.translate(sources)]
         about["decoding"] = translator.config.model_dump(mode="json")
     if request.output:

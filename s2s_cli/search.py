@@ -154,6 +154,43 @@ class _Past:
     weights_BQS: Tensor | None
 
 
+@dataclass
+class _Alive:
+    """The sentences still searched and their hypotheses: row b of each tensor is of sentence `sentences[b]`."""
+
+    sentences: list[int]
+    memory: Memory
+    state: DecoderState
+    tokens_BQ: Tensor
+    scores_BQ: Tensor
+    limit_B: Tensor
+    threshold_B: Tensor
+    """What a finished hypothesis must exceed to count."""
+
+    @property
+    def rows(self) -> dict[int, int]:
+        """The row of each sentence."""
+        return {sentence: row for row, sentence in enumerate(self.sentences)}
+
+    def go_on(self, tokens_BQ: Tensor, scores_BQ: Tensor, parents_BQ: Tensor, after: DecoderState) -> None:
+        """Takes up the next hypotheses, each from its parent; sentences without any leave once they are many.
+
+        Args:
+            tokens_BQ, scores_BQ, parents_BQ: the hypotheses; minus infinity where a sentence is done.
+            after: the states of the hypotheses before them.
+        """
+        first_B1 = torch.arange(len(self.sentences), device=parents_BQ.device)[:, None] * self.tokens_BQ.shape[1]
+        self.tokens_BQ, self.scores_BQ, choice_BQ = tokens_BQ, scores_BQ, first_B1 + parents_BQ
+        keep = (scores_BQ[:, 0] > -math.inf).nonzero().squeeze(1)
+        if len(keep) <= len(self.sentences) * (1 - COMPACT_SHARE):
+            self.sentences = [self.sentences[row] for row in keep.tolist()]
+            self.memory = self.memory.select(keep)
+            self.tokens_BQ, self.scores_BQ, choice_BQ = tokens_BQ[keep], scores_BQ[keep], choice_BQ[keep]
+            self.limit_B, self.threshold_B = self.limit_B[keep], self.threshold_B[keep]
+        if self.sentences:
+            self.state = after.select(choice_BQ.flatten())
+
+
 @torch.inference_mode()
 def decode(
     model: Model,
@@ -185,59 +222,52 @@ def decode(
     """
     chooser = search or SEARCHES["greedy" if config.beam == 1 else "beam"](config)
     filters: list[Filter] = [Suppress(suppress), EndAtLimit(eos)]
-    memory, state = model.encode(src_BS, src_len_B)
     pools = [_Pool(config.n_best) for _ in range(len(src_BS))]
-    active = list(range(len(src_BS)))  # the sentence of each row of the batch
-    rows = {sentence: row for row, sentence in enumerate(active)}
-    threshold_B = torch.full((len(active),), -math.inf, device=src_BS.device)
-    tokens_BQ = torch.full((len(active), 1), bos, device=src_BS.device)
-    scores_BQ = torch.zeros(tokens_BQ.shape, device=src_BS.device)
+    bos_B1 = torch.full((len(src_BS), 1), bos, device=src_BS.device)
+    zero_B1 = torch.zeros(bos_B1.shape, device=src_BS.device)
+    threshold_B = torch.full((len(src_BS),), -math.inf, device=src_BS.device)
+    alive = _Alive(list(range(len(src_BS))), *model.encode(src_BS, src_len_B), bos_B1, zero_B1, limit_B, threshold_B)
     longest = int(limit_B.max())
     past: list[_Past] = []
-    while active:
-        length = len(past)
-        step = model.step(tokens_BQ, state, memory)
-        logits_BQV = step.logits_BQV.float()
-        lse_BQ = torch.logsumexp(logits_BQV, dim=-1)
-        if not bool(torch.isfinite(lse_BQ).all()):
-            raise RunFailed("the model gives scores that are no numbers: use another checkpoint")
-        for rule in filters:
-            rule.apply(logits_BQV, length, limit_B)
-        found = chooser.choose(logits_BQV, lse_BQ, scores_BQ)
+    while alive.sentences:
+        length = len(past) + 1
+        step = model.step(alive.tokens_BQ, alive.state, alive.memory)
+        found = _extend(step, alive, filters, chooser, len(past))
         ends_BM = found.tokens_BM == eos
-        ranked_BM = torch.arange(ends_BM.shape[1], device=ends_BM.device) < config.beam
-        penalty = length_penalty(length + 1, config.length_penalty)
-        finished_BM = ends_BM & ranked_BM & (found.scores_BM > -math.inf)
-        for row, rank in finished_BM.nonzero().tolist():
-            total, parent = float(found.scores_BM[row, rank]), int(found.parents_BM[row, rank])
-            pools[active[row]].add(total / penalty, total, length, parent)
-            threshold_B[row] = pools[active[row]].threshold
-        scores_BQ, index_BQ = found.scores_BM.masked_fill(ends_BM, -math.inf).topk(
-            min(config.beam, ends_BM.shape[1]), dim=-1
-        )
-        parents_BQ = found.parents_BM.gather(1, index_BQ)
-        queries = tokens_BQ.shape[1]
-        tokens_BQ = found.tokens_BM.gather(1, index_BQ)
-        weights_BQS = step.weights_BQS if keep_attention else None
-        past.append(_Past(rows, tokens_BQ, parents_BQ, weights_BQS))
+        _take_finished(found, ends_BM[:, : config.beam], alive, pools, len(past), config.length_penalty)
+        width = min(config.beam, ends_BM.shape[1])
+        scores_BQ, index_BQ = found.scores_BM.masked_fill(ends_BM, -math.inf).topk(width, dim=-1)
+        tokens_BQ, parents_BQ = found.tokens_BM.gather(1, index_BQ), found.parents_BM.gather(1, index_BQ)
+        past.append(_Past(alive.rows, tokens_BQ, parents_BQ, step.weights_BQS if keep_attention else None))
         # The best that a living hypothesis may still reach: its score at this length, or (exact) at any length.
-        reach = longest if config.stopping == "exact" else length + 1
-        best_B = scores_BQ[:, 0]
-        done_B = (best_B / length_penalty(reach, config.length_penalty) <= threshold_B) | (best_B == -math.inf)
-        scores_BQ = scores_BQ.masked_fill(done_B[:, None], -math.inf)
-        offset_B1 = torch.arange(len(active), device=parents_BQ.device)[:, None] * queries
-        choice_BQ = offset_B1 + parents_BQ
-        left = int((~done_B).sum())
-        if left <= len(active) * (1 - COMPACT_SHARE):
-            keep = (~done_B).nonzero().squeeze(1)
-            active = [active[row] for row in keep.tolist()]
-            rows = {sentence: row for row, sentence in enumerate(active)}
-            memory = memory.select(keep)
-            tokens_BQ, scores_BQ, choice_BQ = (tensor[keep] for tensor in (tokens_BQ, scores_BQ, choice_BQ))
-            threshold_B, limit_B = threshold_B[keep], limit_B[keep]
-        if active:
-            state = step.state.select(choice_BQ.flatten())
+        reach = length_penalty(longest if config.stopping == "exact" else length, config.length_penalty)
+        done_B = scores_BQ[:, 0] / reach <= alive.threshold_B
+        alive.go_on(tokens_BQ, scores_BQ.masked_fill(done_B[:, None], -math.inf), parents_BQ, step.state)
     return [[_trace(past, sentence, *item) for item in sorted(pool.items)[::-1]] for sentence, pool in enumerate(pools)]
+
+
+def _extend(step: Step, alive: _Alive, filters: Sequence[Filter], search: Search, length: int) -> Candidates:
+    """The extensions that the filters allow and the search considers."""
+    logits_BQV = step.logits_BQV.float()
+    lse_BQ = torch.logsumexp(logits_BQV, dim=-1)
+    if not bool(torch.isfinite(lse_BQ).all()):
+        raise RunFailed("the model gives scores that are no numbers: use another checkpoint")
+    for rule in filters:
+        rule.apply(logits_BQV, length, alive.limit_B)
+    return search.choose(logits_BQV, lse_BQ, alive.scores_BQ)
+
+
+def _take_finished(
+    found: Candidates, ends_BM: Tensor, alive: _Alive, pools: Sequence[_Pool], step: int, alpha: float
+) -> None:
+    """Puts the candidates that end, of those ranked within the beam, into the pools of their sentences."""
+    penalty = length_penalty(step + 1, alpha)
+    finished_BM = ends_BM & (found.scores_BM[:, : ends_BM.shape[1]] > -math.inf)
+    for row, rank in finished_BM.nonzero().tolist():
+        total, parent = float(found.scores_BM[row, rank]), int(found.parents_BM[row, rank])
+        pool = pools[alive.sentences[row]]
+        pool.add(total / penalty, total, step, parent)
+        alive.threshold_B[row] = pool.threshold
 
 
 def _trace(

@@ -14,15 +14,17 @@ from torch import Tensor
 
 from s2s_cli.checkpoint import load_model
 from s2s_cli.config import DecodingConfig
+from s2s_cli.config_file import change
 from s2s_cli.data.batches import pad_rows
 from s2s_cli.data.tokenizer import Tokenizer
-from s2s_cli.device import autocast, choose_device, choose_precision
+from s2s_cli.device import autocast, choose_device, choose_precision, keep_freed_memory
 from s2s_cli.model.seq2seq import Seq2Seq
 from s2s_cli.run import RunDirectory
 from s2s_cli.search import Hypothesis, decode
 
 FIRST_WINDOW, LAST_WINDOW = 64, 1024  # lines translated together: few at first, so that output comes early
 PAUSE_SECONDS = 0.02
+WINDOW_BYTES = 1 << 22  # the same for long lines
 MAX_LINE_BYTES = 1_000_000
 READ_BYTES = 1 << 16
 EXTRA_LENGTH = 10
@@ -83,17 +85,22 @@ class Translator:
     """Called between batches; may raise to stop."""
 
     @classmethod
-    def load(cls, run: RunDirectory, checkpoint: Path, config: DecodingConfig | None = None) -> Translator:
+    def load(cls, run: RunDirectory, checkpoint: Path, **changes: object) -> Translator:
         """The translator of a run.
 
         Args:
             run, checkpoint: from `find_model`.
-            config: how to decode; default: as the run's config says.
+            changes: keys of the run's decoding section to change.
+
+        Raises:
+            UserError: where the run is damaged, or a change is not allowed.
         """
-        run_config, tokenizer, model = load_model(run, checkpoint)
-        config = config or run_config.decoding
-        device = choose_device(config.device)
-        return cls(model.to(device), tokenizer, config, device)
+        config, tokenizer, model = load_model(run, checkpoint)
+        decoding = change(config.decoding, changes, "decoding")
+        device = choose_device(decoding.device)
+        if device.type == "cpu":
+            keep_freed_memory()
+        return cls(model.to(device), tokenizer, decoding, device)
 
     def translate(self, lines: Sequence[str]) -> list[list[Translation]]:
         """The `n_best` translations of each line, best first; a blank line has one, which is blank."""
@@ -207,7 +214,7 @@ def read_windows(source: BinaryIO) -> Iterator[list[bytes]]:
             lines.append(rest)
             lines.extend(others[:-1])
             rest = others[-1]
-        while lines and (len(lines) >= size or _pauses(descriptor)):
+        while lines and (len(lines) >= size or sum(map(len, lines)) >= WINDOW_BYTES or _pauses(descriptor)):
             yield lines[:size]
             del lines[:size]
             size = min(2 * size, LAST_WINDOW)

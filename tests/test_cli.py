@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import time
@@ -90,6 +91,27 @@ def test_a_closed_pipe_is_quiet_and_endless_input_answers_at_once(trained: Path)
     assert done.stdout.count(b"\n") == 3
     assert done.stderr == b""
     assert time.monotonic() - began < 30
+
+
+def peak_memory(folder: Path, lines: int) -> int:
+    """Kilobytes that `s2s translate` held at most, for lines of many lengths."""
+    draw = random.Random(lines)
+    given, out = folder / f"{lines}.txt", folder / f"{lines}.out"
+    rows = (" ".join(draw.choices(toy.LETTERS, k=draw.randint(1, 12))) for _ in range(lines))
+    given.write_text("".join(f"copy {row}\n" for row in rows), encoding="utf-8")
+    command = [sys.executable, "-m", "s2s_cli", "translate", "--beam", "1", "-i", str(given), "-o", str(out)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=folder, env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert out.read_bytes().count(b"\n") == lines
+    return int(usage.ru_maxrss)
+
+
+def test_memory_does_not_grow_with_the_input(trained: Path) -> None:
+    short, long = peak_memory(trained, 1_500), peak_memory(trained, 15_000)
+    assert long < 1.05 * short, f"{short:,} kB for 1,500 lines, {long:,} kB for 15,000"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

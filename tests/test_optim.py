@@ -22,6 +22,7 @@ from s2s_cli.train.optim import (
     OPTIMIZERS,
     SCHEDULES,
     WeightAverage,
+    borrowed_weights,
     build_optimizer,
     learning_rate,
     load_optimizer,
@@ -145,10 +146,10 @@ def test_inside_applied_the_model_is_the_average_and_afterwards_itself_bit_for_b
             parameter.mul_(1.1).add_(1e-7)
     own, mean = copies(model), {name: tensor.clone() for name, tensor in average.tensors.items()}
     parameters = [id(parameter) for parameter in model.parameters()]
-    with average.applied(model):
+    with borrowed_weights(model, average.tensors):
         assert all(torch.equal(tensor, mean[name]) for name, tensor in weights(model).items())
     assert all(torch.equal(tensor, own[name]) for name, tensor in weights(model).items())
-    with pytest.raises(KeyError), average.applied(model):
+    with pytest.raises(KeyError), borrowed_weights(model, average.tensors):
         raise KeyError("in the middle")
     assert all(torch.equal(tensor, own[name]) for name, tensor in weights(model).items())
     assert all(torch.equal(tensor, mean[name]) for name, tensor in average.tensors.items())

@@ -21,7 +21,7 @@ from s2s_cli.config import DecoderConfig, DecodingConfig, EncoderConfig, ModelCo
 from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.errors import S2SError, Stopped
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
-from s2s_cli.translate import FIRST_WINDOW, LAST_WINDOW, MAX_LINE_BYTES, Translator, read_windows
+from s2s_cli.translate import FIRST_WINDOW, LAST_WINDOW, MAX_LINE_BYTES, WINDOW_BYTES, Translator, read_windows
 
 MODEL = ModelConfig(
     encoder=EncoderConfig(cell="gru", hidden_size=8),
@@ -487,6 +487,13 @@ def test_windows_grow_and_are_bounded(tmp_path: Path) -> None:
     growing = sizes[: sizes.index(LAST_WINDOW)]
     assert growing == [FIRST_WINDOW * 2**i for i in range(len(growing))]
     assert sizes.count(LAST_WINDOW) >= 70_000 // LAST_WINDOW - 5
+
+
+def test_windows_of_long_lines_are_bounded_in_bytes(tmp_path: Path) -> None:
+    line = b"x" * (MAX_LINE_BYTES // 2)
+    windows = windows_of(tmp_path / "long", (line + b"\n") * 30)
+    assert [found for window in windows for found in window] == [line] * 30
+    assert max(sum(map(len, window)) for window in windows) < WINDOW_BYTES + 2 * len(line)
 
 
 def expected_lines(data: bytes) -> list[bytes]:

@@ -75,15 +75,16 @@ class WeightAverage:
         for name, tensor in self.tensors.items():
             tensor.copy_(tensors[name])
 
-    @contextmanager
-    def applied(self, model: nn.Module) -> Iterator[None]:
-        """Inside, the model has the averaged weights; afterwards its own, bit for bit."""
-        own = {name: tensor.clone() for name, tensor in weights(model).items()}
-        load_weights(model, self.tensors, "average")
-        try:
-            yield
-        finally:
-            load_weights(model, own, "own weights")
+
+@contextmanager
+def borrowed_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, the model has other weights; afterwards its own, bit for bit."""
+    own = {name: tensor.clone() for name, tensor in weights(model).items()}
+    load_weights(model, tensors, "average")
+    try:
+        yield
+    finally:
+        load_weights(model, own, "own weights")
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:

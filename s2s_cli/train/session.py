@@ -20,7 +20,8 @@ from s2s_cli.model.seq2seq import build_model, count_parameters
 from s2s_cli.run import RunDirectory, find_model, record_latest
 from s2s_cli.signals import StopRequest
 from s2s_cli.train.observer import Observer
-from s2s_cli.train.trainer import Parts, Trainer
+from s2s_cli.train.parts import Parts
+from s2s_cli.train.trainer import Trainer
 
 UNKNOWN_WARNING = 0.01
 

@@ -2,48 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
 from s2s_cli import checkpoint as checkpoints
 from s2s_cli.checkpoint import Checkpoint
-from s2s_cli.config import Config, DecodingConfig
-from s2s_cli.data.batches import Batch, Sampler, make_batch, plan_batches
-from s2s_cli.data.corpus import Corpus
-from s2s_cli.data.tokenizer import Tokenizer
+from s2s_cli.data.batches import Batch, Sampler
 from s2s_cli.device import autocast, choose_precision
 from s2s_cli.errors import RunFailed, Stopped
-from s2s_cli.evaluate import better, compute_scores
-from s2s_cli.files import disk_error, write_atomically
-from s2s_cli.model.seq2seq import Seq2Seq
-from s2s_cli.run import RunDirectory
+from s2s_cli.evaluate import better
+from s2s_cli.files import disk_error
 from s2s_cli.signals import StopRequest
+from s2s_cli.train.metrics import MetricsLog
 from s2s_cli.train.observer import Observer
-from s2s_cli.train.optim import WeightAverage, build_optimizer, learning_rate, load_optimizer, optimizer_tensors
+from s2s_cli.train.optim import (
+    WeightAverage,
+    borrowed_weights,
+    build_optimizer,
+    learning_rate,
+    load_optimizer,
+    optimizer_tensors,
+)
+from s2s_cli.train.parts import Parts
 from s2s_cli.train.progress import Progress, random_states, restore_random_states
-from s2s_cli.translate import Translator
+from s2s_cli.train.validation import validate
 
 WEIGHT, OPTIMIZER = "weight.", "optimizer."  # prefixes in training.safetensors
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a trainer works with."""
-
-    run: RunDirectory
-    config: Config
-    tokenizer: Tokenizer
-    train: Corpus
-    valid: Corpus
-    model: Seq2Seq
-    device: torch.device
 
 
 class Trainer:
@@ -60,6 +49,7 @@ class Trainer:
             parts.train, parts.tokenizer, training.batch_tokens, training.seed, self.config.tokenizer.sampling
         )
         self.progress = Progress(horizon=training.schedule_steps or training.max_steps or 1)
+        self.metrics = MetricsLog(self.run.metrics_path)
         self.saved_step = -1
 
     # --- the loop
@@ -153,8 +143,16 @@ class Trainer:
         self.observer.advance(progress.step, figures)
         if progress.step % self.config.training.log_every == 0:
             self.observer.step(progress.step, figures)
-            self._write_metrics({"loss": mean, "lr": rate})
+            self._write_metrics(loss=mean, lr=rate)
             progress.window_loss, progress.window_tokens, progress.window_seconds = 0.0, 0, 0.0
+
+    def _write_metrics(self, **figures: object) -> None:
+        progress = self.progress
+        epoch = round(self.sampler.epoch + self.sampler.progress, 4)
+        seconds = round(progress.seconds, 3)
+        self.metrics.write(
+            {"step": progress.step, "epoch": epoch, **figures, "tokens": progress.tokens, "seconds": seconds}
+        )
 
     # --- validation
 
@@ -163,7 +161,7 @@ class Trainer:
         began, progress = time.perf_counter(), self.progress
         try:
             with self._inference_weights():
-                scores, samples = self._scores()
+                scores, samples = validate(self.parts, self.stop)
         except Stopped:
             progress.elapsed += time.perf_counter() - began
             self._save_and_stop()
@@ -173,28 +171,11 @@ class Trainer:
             progress.best_checkpoint = name
         self.observer.validation(progress.step, scores, best, samples)
         progress.elapsed += time.perf_counter() - began
-        self._write_metrics({"scores": scores})
+        self._write_metrics(scores=scores)
         self._save()
 
-    @contextmanager
-    def _inference_weights(self) -> Iterator[None]:
-        with self.average.applied(self.model) if self.average else nullcontext():
-            yield
-
-    def _scores(self) -> tuple[dict[str, float], list[tuple[str, str, str]]]:
-        parts, training = self.parts, self.config.training
-        beam = training.validation_beam or self.config.decoding.beam
-        changes = {"beam": beam, "n_best": 1, "device": str(self.device)}
-        decoding = DecodingConfig.model_validate({**self.config.decoding.model_dump(), **changes})
-        assert parts.valid.texts is not None
-        sources, references = parts.valid.texts
-        loss = validation_loss(parts, self.stop)
-        translator = Translator(self.model, parts.tokenizer, decoding, self.device, between_batches=self.stop.check)
-        hypotheses = [best.text for best, *_ in translator.translate(sources)]
-        found = compute_scores(hypotheses, references, self.config.evaluation)
-        scores = {"loss": loss, "perplexity": math.exp(min(loss, 700)), **{k: v.value for k, v in found.items()}}
-        shown = [i * len(sources) // max(1, training.samples) for i in range(min(training.samples, len(sources)))]
-        return scores, [(sources[i], references[i], hypotheses[i]) for i in shown]
+    def _inference_weights(self) -> AbstractContextManager[None]:
+        return borrowed_weights(self.model, self.average.tensors) if self.average else nullcontext()
 
     def _average_last(self) -> None:
         """Averages the weights of the last checkpoints, once, and keeps that where it is better."""
@@ -204,14 +185,11 @@ class Trainer:
             return
         fingerprint = self.parts.tokenizer.fingerprint
         mean = checkpoints.average([Checkpoint(path, self.config, fingerprint) for path in paths])
-        own = {name: tensor.clone() for name, tensor in checkpoints.weights(self.model).items()}
         try:
-            checkpoints.load_weights(self.model, mean, "average")
-            scores, _ = self._scores()
+            with borrowed_weights(self.model, mean):
+                scores, _ = validate(self.parts, self.stop)
         except Stopped:
-            checkpoints.load_weights(self.model, own, "own weights")
             self._save_and_stop()
-        checkpoints.load_weights(self.model, own, "own weights")
         progress.averaged_step = progress.step
         improved = better(self.config.monitor, scores[self.config.monitor], progress.best)
         figures = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
@@ -286,58 +264,7 @@ class Trainer:
         restore_random_states(state["random"], self.device)
         self.saved_step = self.progress.step
         self._point_best()
-        self._drop_later_metrics()
-
-    def _write_metrics(self, figures: Mapping[str, object]) -> None:
-        progress = self.progress
-        row = {
-            "step": progress.step,
-            "epoch": round(self.sampler.epoch + self.sampler.progress, 4),
-            **figures,
-            "tokens": progress.tokens,
-            "seconds": round(progress.seconds, 3),
-        }
-        try:
-            with open(self.run.metrics_path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise disk_error(error, f"cannot write {self.run.metrics_path}") from None
-
-    def _drop_later_metrics(self) -> None:
-        """Removes what was logged after the checkpoint that the run goes on from: it will be logged again."""
-        path, kept = self.run.metrics_path, []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-            try:
-                row = json.loads(line)
-            except ValueError:  # torn by a crash
-                continue
-            later = row["step"] > self.progress.step
-            unsaved = "scores" in row and row["step"] == self.progress.step > self.progress.validated_step
-            if not (later or unsaved):
-                kept.append(line)
-        write_atomically(path, "".join(f"{line}\n" for line in kept).encode())
-
-
-def validation_loss(parts: Parts, stop: StopRequest | None = None) -> float:
-    """Mean negative log-likelihood of a validation piece, in nats, without label smoothing."""
-    corpus, budget = parts.valid, parts.config.training.batch_tokens
-    lengths = corpus.source.lengths + 1, corpus.target.lengths + 1
-    total, tokens = 0.0, 0
-    was_training = parts.model.training
-    parts.model.eval()
-    try:
-        with torch.inference_mode():
-            for rows in plan_batches(*lengths, torch.arange(len(corpus)), budget):
-                if stop:
-                    stop.check()
-                sources = [corpus.source[row].tolist() for row in rows.tolist()]
-                targets = [corpus.target[row].tolist() for row in rows.tolist()]
-                batch = make_batch(sources, targets, parts.tokenizer).to(parts.device)
-                total += float(parts.model.losses(batch).nll)
-                tokens += batch.tokens
-    finally:
-        parts.model.train(was_training)
-    return total / tokens
+        self.metrics.rewind(self.progress.step, self.progress.validated_step)
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,0 +1,46 @@
+"""The learning curve on disk: `metrics.jsonl`, one line of figures at each log and each validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from s2s_cli.files import disk_error, write_atomically
+
+
+class MetricsLog:
+    """The file of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, figures: Mapping[str, object]) -> None:
+        """Adds a line.
+
+        Raises:
+            RunFailed: where the disk refuses.
+        """
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(figures) + "\n")
+        except OSError as error:
+            raise disk_error(error, f"cannot write {self.path}") from None
+
+    def rewind(self, step: int, validated_step: int) -> None:
+        """Removes what was logged after the checkpoint of a step: it will be logged again.
+
+        Args:
+            step: where the run goes on.
+            validated_step: the last validation that the checkpoint knows.
+        """
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
+            try:
+                row = json.loads(line)
+            except ValueError:  # torn by a crash
+                continue
+            unsaved = "scores" in row and row["step"] == step > validated_step
+            if row["step"] <= step and not unsaved:
+                kept.append(line)
+        write_atomically(self.path, "".join(f"{line}\n" for line in kept).encode())
