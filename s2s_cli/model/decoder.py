@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from s2s_cli.config import ModelConfig
 from s2s_cli.model.attention import ATTENTIONS
 from s2s_cli.model.deferred import StepLinear, deferred
+from s2s_cli.model.dropout import Dropout
 from s2s_cli.model.interface import CellState, DecoderState, Encoded, Memory
 from s2s_cli.model.recurrent import CELLS, Layer
 
@@ -107,7 +108,7 @@ class Decoder(nn.Module):
             for gate in torch.split(self.fed.weight.data, self.hidden_size):
                 nn.init.xavier_uniform_(gate)
         self.combine = StepLinear(self.attention.context_size + self.hidden_size, config.readout, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def start(self, encoded: Encoded) -> DecoderState:
         """The state before the first step, one row for each sentence."""

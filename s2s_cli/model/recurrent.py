@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from s2s_cli.config import EncoderConfig
 from s2s_cli.model.deferred import StepLinear
+from s2s_cli.model.dropout import Dropout
 from s2s_cli.model.interface import CellState, Encoded
 
 
@@ -139,7 +140,7 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(
             nn.ModuleList(kind(width, config.hidden_size) for _ in range(directions)) for width in widths
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.keep_finals = keep_finals
 
     def forward(self, x_BSI: Tensor, len_B: Tensor) -> Encoded:

@@ -13,6 +13,7 @@ from s2s_cli.config import ModelConfig
 from s2s_cli.data.batches import Batch
 from s2s_cli.data.tokenizer import Specials, Tokenizer
 from s2s_cli.model.decoder import Decoder
+from s2s_cli.model.dropout import Dropout
 from s2s_cli.model.interface import DecoderState, Memory, Step
 from s2s_cli.model.loss import linear_cross_entropy
 from s2s_cli.model.recurrent import Encoder
@@ -42,7 +43,7 @@ class Seq2Seq(nn.Module):
         super().__init__()
         self.source, self.target = source, target
         self.word_dropout = config.word_dropout
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.source_embedding = _embedding(source_size, config.embedding_size)
         self.target_embedding = _embedding(target_size, config.embedding_size)
         self.output = nn.Linear(config.readout, target_size)
