@@ -19,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # plain help comes in half the time
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 config_app = typer.Typer(help="Look at configs.", no_args_is_help=True)
@@ -36,13 +36,16 @@ ModelOption = Annotated[
         "--model",
         "-m",
         metavar="DIR",
-        help="Run directory, or one of its checkpoints. [dim]\\[default: $S2S_MODEL, "
-        "else the run that finished last][/]",
+        help="Run directory, or one of its checkpoints. Default: $S2S_MODEL, else the run that finished last.",
         show_default=False,
     ),
 ]
 BeamOption = Annotated[int | None, typer.Option(metavar="K", help="Beam; 1 is greedy. Default: the run's.")]
 BatchOption = Annotated[int | None, typer.Option("--batch-size", metavar="N", help="Sentences decoded at once.")]
+
+
+def _examples(*commands: str) -> str:
+    return "\n".join(("\b", "Examples:", *(f"  {command}" for command in commands)))  # \b: lines stay as they are
 
 
 def _show_version(wanted: bool) -> None:
@@ -61,8 +64,8 @@ def _root(
 
 
 @app.command(
-    epilog="Examples:\n\n  s2s train --config configs/demo.yaml\n\n"
-    "  s2s train -c my.yaml --set training.max_steps=200 --run runs/try"
+    short_help="Train a model, or go on with its training.",
+    epilog=_examples("s2s train --config configs/demo.yaml", "s2s train -c my.yaml --set training.max_steps=200"),
 )
 def train(
     config: ConfigOption,
@@ -90,8 +93,8 @@ def train(
 
 
 @app.command(
-    epilog="Examples:\n\n  s2s translate < input.txt > output.txt\n\n"
-    "  echo 'A man is sleeping.' | s2s translate --model runs/demo --beam 5 --n-best 3"
+    short_help="Translate lines: N in, N out, in order.",
+    epilog=_examples("s2s translate < input.txt > output.txt", "echo 'A man sleeps.' | s2s translate -m runs/demo"),
 )
 def translate(
     model: ModelOption = None,
@@ -107,8 +110,8 @@ def translate(
     ] = None,
     length_penalty: Annotated[float | None, typer.Option(metavar="ALPHA", help="0 is off.")] = None,
     batch_size: BatchOption = None,
-    precision: Annotated[str | None, typer.Option(help="fp32, bf16 or auto.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    precision: Annotated[str | None, typer.Option(metavar="NAME", help="fp32, bf16 or auto.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = None,
 ) -> None:
     """Translate lines: N lines in, N lines out, in order, as they come."""
     from s2s_cli.files import open_binary, replaced_when_done
@@ -135,8 +138,10 @@ def translate(
 
 
 @app.command(
-    epilog="Examples:\n\n  s2s evaluate --min bleu=30\n\n"
-    "  s2s evaluate --hypothesis out.txt --reference ref.txt --metric bleu --json -"
+    short_help="Score a model, or a file of translations.",
+    epilog=_examples(
+        "s2s evaluate --min bleu=30", "s2s evaluate --hypothesis out.txt --reference ref.txt --json scores.json"
+    ),
 )
 def evaluate(
     model: ModelOption = None,
@@ -156,7 +161,7 @@ def evaluate(
         typer.Option("--min", metavar="METRIC=VALUE", help="Exit with 1 where a score is below. Repeatable."),
     ] = None,
     tokenize: Annotated[
-        str | None, typer.Option(help="sacreBLEU's tokenizer: 13a, intl, char, zh, ja-mecab ...")
+        str | None, typer.Option(metavar="NAME", help="sacreBLEU's tokenizer: 13a, intl, char, zh, ja-mecab ...")
     ] = None,
     lowercase: Annotated[
         bool | None, typer.Option("--lowercase/--cased", help="Ignore case.", show_default=False)
@@ -196,7 +201,7 @@ def evaluate(
         raise typer.Exit(GATE_MISSED)
 
 
-@config_app.command("show", epilog="Example:\n\n  s2s config show --config configs/demo.yaml --set model.dropout=0.1")
+@config_app.command("show", epilog=_examples("s2s config show --config configs/demo.yaml --set model.dropout=0.1"))
 def config_show(config: ConfigOption, set_: SetOption = None) -> None:
     """Print the resolved config: every key, its value, its meaning."""
     from s2s_cli.config_file import dump_config, load_config
@@ -204,9 +209,9 @@ def config_show(config: ConfigOption, set_: SetOption = None) -> None:
     sys.stdout.write(dump_config(load_config(config, set_ or []), comments=True))
 
 
-@config_app.command("schema", epilog="Example:\n\n  s2s config schema > s2s.schema.json")
+@config_app.command("schema", epilog=_examples("s2s config schema > s2s.schema.json"))
 def config_schema() -> None:
-    """Print the JSON schema of a config, so that an editor can complete it."""
+    """Print the JSON schema of a config, for editors."""
     import json
 
     from s2s_cli.config_file import schema
@@ -232,7 +237,7 @@ def main() -> NoReturn:
 def _guarded() -> int:
     try:
         try:
-            app()
+            app(prog_name="s2s")
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else 0 if end.code is None else UserError.exit_code
         sys.stdout.flush()
