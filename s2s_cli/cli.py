@@ -79,7 +79,7 @@ def train(
     """Train a model; the same command again goes on where it stopped, exactly."""
     from s2s_cli.config_file import load_config
 
-    settings = load_config(config, set_ or [])
+    settings = load_config(config, set_ or [], files_exist=True)
     from s2s_cli.display import Display
     from s2s_cli.signals import stop_request
     from s2s_cli.train.session import train as train_run

@@ -329,7 +329,7 @@ class DecodingConfig(Section):
     """The exponent alpha of Wu et al. 2016, equation 14; 0 is off."""
     stopping: Literal["early", "exact"] = "early"
     """When a beam ends: once nothing better is in sight at this length, or once nothing better is possible at all."""
-    max_length: Positive = 250
+    max_length: Positive = 1000
     """Most pieces of a translation..."""
     max_length_ratio: Annotated[float, Field(gt=0)] = 2.0
     """... and at most this many times the source's, plus ten."""

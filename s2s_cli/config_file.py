@@ -36,12 +36,13 @@ _Dumper.add_representer(
 AnySection = TypeVar("AnySection", bound=Section)
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: Path, overrides: Sequence[str] = (), *, files_exist: bool = False) -> Config:
     """Reads a config file.
 
     Args:
         path: the YAML file; relative paths in it are taken from its folder.
         overrides: `section.key=value`, the value in YAML; relative paths in them are taken from the working directory.
+        files_exist: also refuse a config that names files which are not there.
 
     Raises:
         UserError: naming file, line and key, what is allowed, and the nearest key where one is unknown.
@@ -52,11 +53,18 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"{path}: cannot read the config: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}") from None
-    data, lines = yaml12.parse(text.removeprefix("\ufeff"), str(path))
+    unset: dict[KeyPath, str] = {}
+    data, lines = yaml12.parse(text.removeprefix("\ufeff"), str(path), unset=unset)
     if not isinstance(data, dict):
         raise UserError(f"{path}: a config is a mapping of sections: {', '.join(Config.model_fields)}")
     from_options = [_override(data, option) for option in overrides]
-    return _validate(data, lines, str(path), path.resolve().parent, from_options)
+    for place, problem in unset.items():
+        if not _within(place, from_options):
+            raise UserError(problem)
+    config = _validate(data, lines, str(path), path.resolve().parent, from_options)
+    if files_exist:
+        _refuse_missing_files(config, lines, str(path), from_options)
+    return config
 
 
 def parse_config(text: str, name: str, folder: Path) -> Config:
@@ -172,10 +180,7 @@ def _describe(error: dict[str, Any], lines: dict[KeyPath, int], name: str, from_
         if isinstance(part, int) or _KEY.fullmatch(part) or (end == len(error["loc"]) and kind == "extra_forbidden")
     )
     key = ".".join(str(part) for part in place)
-    known = max((path for path in (place, _words(place)) for path in _prefixes(path, lines)), key=len, default=())
-    where = f"{name}:{lines[known]}" if known in lines else name
-    if _within(place, from_options) or any(option[: len(place)] == place != () for option in from_options):
-        where = "--set"
+    where = _where(place, lines, name, from_options)
     if kind == "extra_forbidden":
         return f"{where}: unknown key {key}: {suggest(str(place[-1]), _keys_at(place[:-1]))}"
     if kind == "missing":
@@ -188,6 +193,30 @@ def _describe(error: dict[str, Any], lines: dict[KeyPath, int], name: str, from_
         hint = f": {suggest(given, choices)}"
     message = error["msg"].removeprefix("Input ")
     return f"{where}: {key}: {message}, not {json.dumps(given, default=str, ensure_ascii=False)[:80]}{hint}"
+
+
+def _where(place: KeyPath, lines: dict[KeyPath, int], name: str, from_options: Sequence[KeyPath]) -> str:
+    """File and line of a place, or the option that gave it."""
+    if _within(place, from_options) or any(option[: len(place)] == place != () for option in from_options):
+        return "--set"
+    known = max((path for path in (place, _words(place)) for path in _prefixes(path, lines)), key=len, default=())
+    return f"{name}:{lines[known]}" if known in lines else name
+
+
+def _refuse_missing_files(
+    config: Config, lines: dict[KeyPath, int], name: str, from_options: Sequence[KeyPath]
+) -> None:
+    problems = []
+
+    def look(path: Path, at: KeyPath) -> Path:
+        if not path.is_file() and at != ("training", "init_from"):
+            key = ".".join(map(str, _words(at)))
+            problems.append(f"{_where(at, lines, name, from_options)}: {key}: no such file: {path}")
+        return path
+
+    _map_paths(config, (), look)
+    if problems:
+        raise UserError("\n".join(problems))
 
 
 def _prefixes(place: KeyPath, lines: dict[KeyPath, int]) -> list[KeyPath]:

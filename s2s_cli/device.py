@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from s2s_cli.errors import UserError
+from s2s_cli.errors import RunFailed, UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -29,9 +29,14 @@ def choose_device(name: str) -> torch.device:
         have = ", ".join(device for device, present in available.items() if present)
         raise UserError(f"device {name}: not available here (available: auto, {have})")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError:
         raise UserError(f"device {name}: no such device; for example cuda:0") from None
+    if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+        raise UserError(
+            f"device {name}: this machine has {torch.cuda.device_count()} such devices, the first is cuda:0"
+        )
+    return device
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
@@ -55,6 +60,20 @@ def autocast(device: torch.device, precision: torch.dtype) -> contextlib.Abstrac
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16)
 
 
+def explain_memory(error: BaseException, remedy: str) -> RunFailed | None:
+    """A clear end for an allocation that failed; None for any other error.
+
+    Args:
+        error: what was raised.
+        remedy: which keys to lower.
+    """
+    words = str(error).lower()
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    if known or "allocate memory" in words or "out of memory" in words:
+        return RunFailed(f"out of memory: {remedy}")
+    return None
+
+
 def keep_freed_memory() -> None:
     """Tells glibc to keep large freed blocks: otherwise each large tensor is mapped, zeroed and unmapped anew.
 
@@ -64,5 +83,5 @@ def keep_freed_memory() -> None:
         return
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_MMAP_THRESHOLD, 2**30)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+        if libc.mallopt(_M_MMAP_THRESHOLD, 2**30):  # refused by a glibc before 2.35
+            libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from s2s_cli.errors import UserError
@@ -58,29 +58,27 @@ class Display:
             self._log.flush()
 
     @contextlib.contextmanager
-    def training(self, total: int | None, done: int) -> Iterator[None]:
+    def training(self) -> Iterator[None]:
         """Inside, `step` shows a progress bar on a terminal, else a line now and then."""
         if not self.console.is_terminal:
             yield
             return
         columns = (
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=20),
+            TextColumn("[bold]step {task.fields[step]:,}[/] {task.fields[figures]}"),
         )
         with Progress(*columns, console=self.console, transient=True) as self._progress:
-            self._task = self._progress.add_task("step", total=total, completed=done, figures="")
+            self._task = self._progress.add_task("", total=None, step=0, figures="")
             try:
                 yield
             finally:
                 self._progress, self._task = None, None
 
-    def advance(self, step: int, figures: str) -> None:
+    def advance(self, share: float | None, step: int, figures: str) -> None:
         """Moves the progress bar, where there is one."""
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=step, figures=figures)
+            total = None if share is None else 1.0
+            self._progress.update(self._task, total=total, completed=share or 0.0, step=step, figures=figures)
 
     def step(self, step: int, figures: str) -> None:
         """A line of training figures: to the log, and to a standard error that has no bar."""

@@ -76,8 +76,8 @@ class Evaluation:
 
 
 def better(metric: str, value: float, than: float | None) -> bool:
-    """Whether a score is an improvement."""
-    return than is None or (value < than if metric in LOWER_IS_BETTER else value > than)
+    """Whether a score is an improvement; one that is no number never is."""
+    return not math.isnan(value) and (than is None or (value < than if metric in LOWER_IS_BETTER else value > than))
 
 
 def compute_scores(
@@ -119,6 +119,19 @@ def _make(name: str, config: EvaluationConfig) -> Metric:
         ) from None
 
 
+def check_floors(floors: Mapping[str, float], metrics: Sequence[str]) -> None:
+    """Refuses floors that cannot be judged, before any work.
+
+    Raises:
+        UserError: where a floor's metric is not computed, or less of it is better.
+    """
+    for metric in floors:
+        if metric not in metrics:
+            raise UserError(f"a floor for {metric}: this metric is not computed; add --metric {metric}")
+        if metric in LOWER_IS_BETTER:
+            raise UserError(f"a floor for {metric}: of {metric} less is better, a floor cannot judge it")
+
+
 def check_gates(scores: Mapping[str, Score], floors: Mapping[str, float]) -> tuple[Gate, ...]:
     """Holds each floor against its score.
 
@@ -126,11 +139,8 @@ def check_gates(scores: Mapping[str, Score], floors: Mapping[str, float]) -> tup
         UserError: where a floor's metric was not computed, or a score is no number.
     """
     gates = []
+    check_floors(floors, list(scores))
     for metric, floor in floors.items():
-        if metric not in scores:
-            raise UserError(f"--min {metric}: this metric is not computed; add --metric {metric}")
-        if metric in LOWER_IS_BETTER:
-            raise UserError(f"--min {metric}: of {metric} less is better, a floor cannot judge it")
         if not math.isfinite(scores[metric].value):
             raise UserError(f"--min {metric}: cannot be judged: the score is {scores[metric].value}")
         gates.append(Gate(metric, floor, scores[metric].value))

@@ -75,6 +75,8 @@ def replaced_when_done(path: Path | None, default: IO[str]) -> Iterator[BinaryIO
     if path is None:
         yield default.buffer  # type: ignore[attr-defined]
         return
+    if path.is_dir():
+        raise UserError(f"{path}: cannot write it: this is a folder")
     if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
         with open(path, "wb") as file:
             yield file

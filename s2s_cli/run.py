@@ -175,8 +175,12 @@ class RunDirectory:
         Raises:
             UserError: where another process holds it; names that process.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / "lock", "a+b") as file:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / "lock", "a+b")  # noqa: SIM115  (closed below; only the opening is guarded)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be a run directory: {error.strerror}; choose another --run") from None
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,9 @@ from s2s_cli.config import Config, EvaluationConfig, ParallelText
 from s2s_cli.config_file import change
 from s2s_cli.data.corpus import read_lines, read_pairs
 from s2s_cli.errors import UserError, suggest
-from s2s_cli.evaluate import METRICS, Evaluation, check_gates, compute_scores, tokenization_hint
+from s2s_cli.evaluate import METRICS, Evaluation, check_floors, check_gates, compute_scores, tokenization_hint
 from s2s_cli.files import write_atomically
-from s2s_cli.run import find_model
+from s2s_cli.run import RunDirectory, find_model
 from s2s_cli.translate import Translator
 
 
@@ -56,11 +57,11 @@ def evaluate_request(request: Request, say: Callable[[str], None]) -> Evaluation
     run, checkpoint = find_model(request.model)
     config = run.read_config()
     settings, floors = _settings(request, config.evaluation)
-    text = _test_set(request, config)
+    text = _found_beside(run, _test_set(request, config))
     sources, references = _columns(text)
     about = {"model": str(checkpoint), "test_set": [str(path) for path in text.files]}
-    if request.output and not request.output.parent.is_dir():
-        raise UserError(f"--output {request.output}: no such folder")
+    if request.output and (request.output.is_dir() or not os.access(request.output.parent, os.W_OK)):
+        raise UserError(f"--output {request.output}: cannot be written: a folder, or in none that can be written to")
     if request.hypothesis:
         hypotheses = list(read_lines(request.hypothesis))
         about = {"hypothesis": str(request.hypothesis), "test_set": [str(path) for path in text.files]}
@@ -84,7 +85,9 @@ def _settings(request: Request, evaluation: EvaluationConfig) -> tuple[Evaluatio
         changes["tokenize"] = request.tokenize
     if request.lowercase is not None:
         changes["lowercase"] = request.lowercase
-    return change(evaluation, changes, "evaluation"), dict(evaluation.min) | asked
+    floors = dict(evaluation.min) | asked
+    check_floors(floors, list(wanted))
+    return change(evaluation, changes, "evaluation"), floors
 
 
 def _judge(
@@ -128,9 +131,21 @@ def _test_set(request: Request, config: Config) -> ParallelText:
     return names[request.test] if request.test else config.data.test[0]
 
 
+def _found_beside(run: RunDirectory, text: ParallelText) -> ParallelText:
+    """The test set, each file that is gone taken from the run's folder: a run that was copied has its paths no more."""
+
+    def find(path: Path | None) -> Path | None:
+        beside = run.path / path.name if path else None
+        return beside if path and beside and not path.is_file() and beside.is_file() else path
+
+    return text.model_copy(update={name: find(getattr(text, name)) for name in ("source", "target", "tsv")})
+
+
 def _columns(text: ParallelText) -> tuple[list[str], list[str]]:
     for path in text.files:
         if not path.is_file():
-            raise UserError(f"{path}: the test set is not there: give --source and --reference")
+            raise UserError(
+                f"{path}: the test set is not there: put it into the run's folder, or give --source and --reference"
+            )
     pairs = list(read_pairs(text))
     return [source for source, _ in pairs], [target for _, target in pairs]

@@ -17,7 +17,7 @@ from s2s_cli.config import DecodingConfig
 from s2s_cli.config_file import change
 from s2s_cli.data.batches import pad_rows
 from s2s_cli.data.tokenizer import Tokenizer
-from s2s_cli.device import autocast, choose_device, choose_precision, keep_freed_memory
+from s2s_cli.device import autocast, choose_device, choose_precision, explain_memory, keep_freed_memory
 from s2s_cli.model.seq2seq import Seq2Seq
 from s2s_cli.run import RunDirectory
 from s2s_cli.search import Hypothesis, decode
@@ -30,7 +30,7 @@ READ_BYTES = 1 << 16
 EXTRA_LENGTH = 10
 
 # To Unicode these too end a line or are no text: one input line must stay one line, here and for whoever reads on.
-_REPAIRS = dict.fromkeys(map(ord, "\0\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), " ")
+_REPAIRS = dict.fromkeys(map(ord, "\0\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), " ") | {ord("\ufeff"): ""}
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,25 @@ class Notices:
     lines: int = 0
     repaired: int = 0
     cut: int = 0
+    ended: int = 0
 
     def messages(self, config: DecodingConfig) -> list[str]:
         """Warnings for the user; none where nothing happened."""
         found = []
         if self.repaired:
-            found.append(f"{self.repaired:,} of {self.lines:,} lines held broken UTF-8 or control characters: repaired")
+            found.append(
+                f"{self.repaired:,} of {self.lines:,} lines held broken UTF-8, carriage returns, BOMs or control "
+                "characters: repaired"
+            )
         if self.cut:
             found.append(
                 f"{self.cut:,} of {self.lines:,} lines were longer than {config.max_source_length:,} pieces "
                 f"(decoding.max_source_length) or {MAX_LINE_BYTES:,} bytes: only their beginning was translated"
+            )
+        if self.ended:
+            found.append(
+                f"the translations of {self.ended:,} of {self.lines:,} lines were ended at {config.max_length:,} "
+                "pieces (decoding.max_length)"
             )
         return found
 
@@ -116,12 +125,16 @@ class Translator:
             for line, ids in zip(unique, sources, strict=True)
             if not ids
         }
+        ended: set[str] = set()
         order = sorted((i for i, ids in enumerate(sources) if ids), key=lambda i: -len(sources[i]))
         for start in range(0, len(order), self.config.batch_size):
             self.between_batches()
             rows = order[start : start + self.config.batch_size]
             for row, hypotheses in zip(rows, self._decode([sources[row] for row in rows]), strict=True):
                 found[unique[row]] = [self._translation(sources[row], hypothesis) for hypothesis in hypotheses]
+                if len(hypotheses[0].ids) + 1 >= self.config.max_length:
+                    ended.add(unique[row])
+        self.notices.ended += sum(line in ended for line in lines)
         return [found[line] for line in lines]
 
     def _decode(self, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
@@ -145,6 +158,8 @@ class Translator:
                     suppress=sorted(forbidden),
                     keep_attention=self.keep_attention,
                 )
+        except (RuntimeError, MemoryError) as error:
+            raise explain_memory(error, "lower decoding.batch_size or decoding.beam") or error from None
         finally:
             self.model.train(was_training)
 
@@ -166,7 +181,7 @@ class Translator:
         With `n_best` over one, each line gives that many lines `index ||| text ||| score`, the index from 0.
         """
         for window in read_windows(source):
-            lines = [self._repair(line, first=self.notices.lines == 0 and i == 0) for i, line in enumerate(window)]
+            lines = [self._repair(line) for line in window]
             for index, translations in enumerate(self.translate(lines), self.notices.lines):
                 for rank in range(self.config.n_best):
                     # A search may find fewer than were asked for; the count of lines must not depend on it.
@@ -176,23 +191,18 @@ class Translator:
             self.notices.lines += len(lines)
             output.flush()
 
-    def _repair(self, line: bytes, *, first: bool) -> str:
+    def _repair(self, line: bytes) -> str:
         """A line as text; broken bytes and characters that are no text become replacements, and are counted."""
         shortened = False
         if len(line) > MAX_LINE_BYTES:
             line = line[:MAX_LINE_BYTES]
-            while line and line[-1] & 0xC0 == 0x80:  # the cut may have hit the middle of a character
+            while len(line) > MAX_LINE_BYTES - 4 and line[-1] & 0xC0 == 0x80:  # the cut may have hit a character
                 line = line[:-1]
-            line = line[:-1] if line and line[-1] >= 0xC0 else line
+            line = line[:-1] if line[-1] >= 0xC0 else line
             shortened = True
-        line = line.removesuffix(b"\r")
-        try:
-            text, broken = line.decode("utf-8"), False
-        except UnicodeDecodeError:
-            text, broken = line.decode("utf-8", errors="replace"), True
-        text = text.removeprefix("\ufeff") if first else text
+        text = line.removesuffix(b"\r").decode("utf-8", errors="replace")
         repaired = text.translate(_REPAIRS)
-        self.notices.repaired += broken or repaired != text
+        self.notices.repaired += repaired.encode() != line
         if shortened:
             self._shortened.add(repaired)
         return repaired

@@ -58,13 +58,16 @@ for _tag, _pattern in (
     _Reader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), None)
 
 
-def parse(text: str, name: str, *, fill: bool = True) -> tuple[Any, dict[KeyPath, int]]:
+def parse(
+    text: str, name: str, *, fill: bool = True, unset: dict[KeyPath, str] | None = None
+) -> tuple[Any, dict[KeyPath, int]]:
     """Reads one document into plain values, and the line of every key path (from 1).
 
     Args:
         text: the document. `${NAME}` in a scalar is filled from the environment before its type is read.
         name: what to call the document in errors, usually the file's name.
         fill: whether `${NAME}` means a variable; not in a document that was filled once already.
+        unset: takes up the places of variables that are not set, with an error for each; default: raise it.
 
     Raises:
         UserError: where the text is not YAML or uses what is refused; names the line.
@@ -76,7 +79,7 @@ def parse(text: str, name: str, *, fill: bool = True) -> tuple[Any, dict[KeyPath
         reader = _Reader(text)
         try:
             node = reader.get_single_node()
-            value = None if node is None else _value(reader, node, (), lines, name, fill)
+            value = None if node is None else _value(reader, node, (), lines, name, fill, unset)
         finally:
             reader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -88,7 +91,15 @@ def parse(text: str, name: str, *, fill: bool = True) -> tuple[Any, dict[KeyPath
     return value, lines
 
 
-def _value(reader: _Reader, node: Any, path: KeyPath, lines: dict[KeyPath, int], name: str, fill: bool) -> Any:
+def _value(
+    reader: _Reader,
+    node: Any,
+    path: KeyPath,
+    lines: dict[KeyPath, int],
+    name: str,
+    fill: bool,
+    unset: dict[KeyPath, str] | None,
+) -> Any:
     line = node.start_mark.line + 1
     lines.setdefault(path, line)
     if isinstance(node, yaml.MappingNode) and node.tag == "tag:yaml.org,2002:map":
@@ -101,17 +112,24 @@ def _value(reader: _Reader, node: Any, path: KeyPath, lines: dict[KeyPath, int],
             if key in mapping:
                 raise UserError(f"{name}:{key_line}: the key '{key}' stands here twice")
             lines[(*path, key)] = key_line
-            mapping[key] = _value(reader, value_node, (*path, key), lines, name, fill)
+            mapping[key] = _value(reader, value_node, (*path, key), lines, name, fill, unset)
         return mapping
     if isinstance(node, yaml.SequenceNode) and node.tag == "tag:yaml.org,2002:seq":
-        return [_value(reader, item, (*path, i), lines, name, fill) for i, item in enumerate(node.value)]
+        return [_value(reader, item, (*path, i), lines, name, fill, unset) for i, item in enumerate(node.value)]
     if isinstance(node, yaml.ScalarNode):
-        return _scalar(reader, node, f"{name}:{line}: {'.'.join(map(str, path))}", fill)
+        where = f"{name}:{line}: {'.'.join(map(str, path))}"
+        missing = [match for match in _VARIABLE.findall(node.value) if match not in os.environ] if fill else []
+        if missing:
+            problem = f"{where}: the environment variable {missing[0]} is not set; set it, or write the value here"
+            if unset is None:
+                raise UserError(problem)
+            unset[path] = problem
+        return _scalar(reader, node, where, fill)
     raise UserError(f"{name}:{line}: the tag {node.tag} is not allowed")
 
 
 def _scalar(reader: _Reader, node: yaml.ScalarNode, where: str, fill: bool) -> Any:
-    text = _VARIABLE.sub(lambda match: _variable(match[1], where), node.value) if fill else str(node.value)
+    text = _VARIABLE.sub(lambda match: os.environ.get(match[1], match[0]), node.value) if fill else str(node.value)
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise UserError(f"{where}: this text holds half a character (a surrogate)")
     plain = node.style is None
@@ -131,9 +149,3 @@ def _scalar(reader: _Reader, node: yaml.ScalarNode, where: str, fill: bool) -> A
         case "float":
             return float(re.sub(r"\.(inf|nan)", r"\1", text.lower()))
     raise UserError(f"{where}: the tag {node.tag} is not allowed")
-
-
-def _variable(name: str, where: str) -> str:
-    if name not in os.environ:
-        raise UserError(f"{where}: the environment variable {name} is not set; set it, or write the value here")
-    return os.environ[name]

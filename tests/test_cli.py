@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -58,7 +59,34 @@ def test_hostile_lines_come_out_line_by_line(trained: Path) -> None:
     assert done.stdout.count(b"\n") == len(lines)
     assert len(done.stdout.decode().splitlines()) == len(lines)
     assert b"repaired" in done.stderr
-    assert b"4 of 9" in done.stderr
+    assert b"6 of 9" in done.stderr
+
+
+def test_a_copied_run_finds_its_test_set_in_its_folder(trained: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    first = tmp_path / "first"
+    shutil.copytree(trained, first)
+    done = toy.s2s("train", "--config", "toy.yaml", "--run", "runs/moved", cwd=first)
+    assert done.returncode == 0, done.stderr.decode()
+    shutil.copytree(first / "runs" / "moved", elsewhere)
+    shutil.rmtree(first)
+    gone = toy.s2s("evaluate", "--model", elsewhere, cwd=tmp_path)
+    assert gone.returncode == 2
+    assert b"put it into the run's folder" in gone.stderr
+    for name in ("test.src", "test.tgt"):
+        shutil.copy(trained / name, elsewhere)
+    assert toy.s2s("evaluate", "--model", elsewhere, cwd=tmp_path).returncode == 0
+
+
+def test_outputs_that_cannot_be_written_are_refused_before_any_work(trained: Path, tmp_path: Path) -> None:
+    for command in ("translate", "evaluate"):
+        done = toy.s2s(command, "--output", tmp_path, cwd=trained, stdin=b"copy a\n")
+        assert done.returncode == 2
+        assert done.stderr.count(b"\n") == 1
+    (tmp_path / "file").touch()
+    done = toy.s2s("train", "--config", "toy.yaml", "--run", tmp_path / "file", cwd=trained)
+    assert done.returncode == 2
+    assert b"choose another" in done.stderr
 
 
 def test_n_best_lines(trained: Path) -> None:
@@ -155,7 +183,10 @@ def test_a_missed_gate_exits_with_1(trained: Path) -> None:
         (["train", "--config", "nowhere.yaml"], "cannot read the config"),
         (["train", "--config", "toy.yaml", "--set", "model.attention=luong"], "did you mean 'luong-"),
         (["train", "--config", "toy.yaml", "--set", "modle.dropout=1"], "did you mean 'model'?"),
-        (["train", "--config", "toy.yaml", "--set", "data.train.source=gone.txt"], "no such file"),
+        (
+            ["train", "--config", "toy.yaml", "--set", "data.train.source=gone.txt"],
+            "--set: data.train.source: no such file",
+        ),
         (["train", "--config", "toy.yaml", "--set", "training.device=cuda:77"], "device cuda:77"),
         (
             [
@@ -176,6 +207,7 @@ def test_a_missed_gate_exits_with_1(trained: Path) -> None:
         (["translate", "--input", "gone.txt"], "cannot read it"),
         (["evaluate", "--min", "blue=3"], "did you mean 'bleu'?"),
         (["evaluate", "--min", "bleu"], "METRIC=VALUE"),
+        (["evaluate", "--metric", "chrf", "--min", "ter=3"], "less is better"),
         (["evaluate", "--test", "tset"], "did you mean 'test'?"),
         (["evaluate", "--source", "test.src"], "give both --source and --reference"),
         (["evaluate", "--hypothesis", "short.txt"], "misaligned"),

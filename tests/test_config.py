@@ -119,6 +119,30 @@ def same(config: Config, comments: bool) -> bool:
 # What is there without being asked for
 
 
+def test_an_option_may_stand_for_a_variable_that_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("S2S_TEST_DATA", raising=False)
+    path = tmp_path / "c.yaml"
+    side = "{source: '${S2S_TEST_DATA}/a', target: b}"
+    path.write_text(f"data: {{train: {side}, valid: {side}}}\ntraining: {{max_steps: 1}}\n")
+    with pytest.raises(UserError, match=r"c\.yaml:1: data\.train\.source: .*S2S_TEST_DATA"):
+        load_config(path)
+    with pytest.raises(UserError, match=r"c\.yaml:1: data\.valid\.source: .*S2S_TEST_DATA"):
+        load_config(path, ["data.train.source=/a"])
+    found = load_config(path, ["data.train.source=/a", "data.valid={source: /c, target: /d}"])
+    assert found.data.train[0].source == Path("/a")
+
+
+def test_missing_files_are_named_with_line_and_key(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "data:\n  train: {source: c.yaml, target: gone}\n  valid: {source: c.yaml, target: c.yaml}\n"
+        "training: {max_steps: 1, init_from: nowhere}\n"
+    )
+    with pytest.raises(UserError) as caught:
+        load_config(path, files_exist=True)
+    assert str(caught.value) == f"{path}:2: data.train.target: no such file: {tmp_path / 'gone'}"
+
+
 def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
     config = read(tmp_path, MINIMAL)
     assert config.tokenizer == TokenizerConfig()

@@ -124,6 +124,7 @@ def test_a_perfect_translation_has_the_best_score(metric: str) -> None:
     assert better(metric, perfect, compute_scores(*ENGLISH, config)[metric].value)
     assert not better(metric, perfect, perfect)
     assert better(metric, -math.inf, None)
+    assert not better(metric, math.nan, None)
 
 
 def test_lower_is_better_for_losses_and_error_rates() -> None:

@@ -18,12 +18,15 @@ import torch
 import toy
 
 from s2s_cli.config_file import load_config
-from s2s_cli.data.batches import Batch, make_batch
+from s2s_cli.data.batches import Batch, Sampler, make_batch
+from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.display import Display
-from s2s_cli.errors import RunFailed, Stopped
+from s2s_cli.errors import RunFailed, Stopped, UserError
 from s2s_cli.model.seq2seq import Losses, Seq2Seq
+from s2s_cli.run import RunDirectory
 from s2s_cli.signals import StopRequest
 from s2s_cli.train import session
+from s2s_cli.train.progress import Progress
 from s2s_cli.train.trainer import Trainer
 
 FULL = {
@@ -313,6 +316,80 @@ def test_a_failed_first_try_does_not_bind_the_run_to_its_config(tmp_path: Path) 
     assert toy.s2s("train", "--config", path, cwd=tmp_path).returncode == 0
 
 
+def test_a_failed_first_try_leaves_no_tokenizer_of_another_text(tmp_path: Path) -> None:
+    path = toy.write_config(tmp_path)
+    whole = (tmp_path / "valid.tgt").read_text()
+    (tmp_path / "valid.tgt").write_text("a\n")
+    failed = toy.s2s("train", "--config", path, cwd=tmp_path)
+    assert failed.returncode == 2, failed.stderr.decode()
+    (tmp_path / "valid.tgt").write_text(whole)
+    for side in ("src", "tgt"):
+        text = (tmp_path / f"train.{side}").read_text()
+        (tmp_path / f"train.{side}").write_text(text.replace("h", "z"))
+    assert toy.s2s("train", "--config", path, cwd=tmp_path).returncode == 0
+    tokenizer = Tokenizer.from_files(RunDirectory(tmp_path / "runs" / "toy").read_tokenizer_files())
+    assert "▁z" in tokenizer.target.pieces(range(len(tokenizer.target)))
+
+
+def test_a_run_killed_between_its_first_save_and_its_pointer_goes_on(tmp_path: Path) -> None:
+    path = toy.write_config(tmp_path)
+    assert toy.s2s("train", "--config", path, cwd=tmp_path).returncode == 0
+    (tmp_path / "runs" / "toy" / "last").unlink()
+    more = toy.s2s("train", "--config", path, "--set", "training.max_steps=30", cwd=tmp_path)
+    assert more.returncode == 0, more.stderr.decode()
+    assert b"goes on from step-00000020" in more.stderr
+
+
+def test_an_update_skipped_at_the_end_of_an_epoch_does_not_skip_its_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = Sampler.next, []
+
+    def next_batch(self: Sampler) -> Batch:
+        before = self.epoch
+        found = original(self)
+        calls.append(self.epoch > before)
+        return found
+
+    def losses(self: Seq2Seq, batch: Batch, label_smoothing: float = 0.0) -> Losses:
+        found = plain(self, batch, label_smoothing)
+        first_end = self.training and calls[-1] and sum(calls) == 1
+        return Losses(found.smoothed * math.nan, found.nll) if first_end else found
+
+    plain = Seq2Seq.losses
+    monkeypatch.setattr(Sampler, "next", next_batch)
+    monkeypatch.setattr(Seq2Seq, "losses", losses)
+    train(tmp_path, "run", training__validate_every="epoch", training__max_steps=None, training__max_epochs=2)
+    validated = [row["epoch"] for row in toy.metrics(tmp_path / "run") if "scores" in row]
+    assert len(validated) == 2
+    assert 1 <= validated[0] < 1.5
+
+
+def test_fine_tuning_refuses_another_tokenizer_than_its_weights_have(tmp_path: Path) -> None:
+    train(tmp_path, "first")
+    train(tmp_path, "other", tokenizer__type="char")
+    given = tmp_path / "other" / "tokenizer" / "shared.model"
+    with pytest.raises(UserError, match=r"tokenizer\.model: not the tokenizer of training\.init_from"):
+        train(tmp_path, "second", training__init_from="first", tokenizer__model=str(given))
+
+
+@pytest.mark.parametrize(
+    ("limits", "share"),
+    [
+        ({"max_steps": 40}, 0.25),
+        ({"max_epochs": 4}, 0.5),
+        ({"max_minutes": 1}, 0.75),
+        ({"max_steps": 40, "max_epochs": 4, "max_minutes": 1}, 0.75),
+        ({"max_steps": 5}, 1.0),
+        ({"patience": 3}, None),
+    ],
+)
+def test_the_way_done_is_that_to_the_nearest_limit(tmp_path: Path, limits: dict[str, int], share: float | None) -> None:
+    changes = {"training__max_steps": None} | {f"training__{name}": limit for name, limit in limits.items()}
+    path = toy.write_config(tmp_path, **changes)
+    assert Progress(step=10, elapsed=45.0).share(load_config(path), epochs=2.0) == share
+
+
 def test_a_changed_corpus_is_refused(tmp_path: Path) -> None:
     path = toy.write_config(tmp_path)
     assert toy.s2s("train", "--config", path, cwd=tmp_path).returncode == 0
@@ -320,7 +397,7 @@ def test_a_changed_corpus_is_refused(tmp_path: Path) -> None:
         source.write("copy a\n")
         target.write("a\n")
     again = toy.s2s("train", "--config", path, "--set", "training.max_steps=30", cwd=tmp_path)
-    assert again.returncode == 3
+    assert again.returncode == 2
     assert b"the training text is not what this run began with" in again.stderr
 
 

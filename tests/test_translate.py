@@ -7,6 +7,7 @@ import os
 import queue
 import random
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,7 +104,7 @@ HOSTILE = {
 }
 BROKEN = {
     *("NUL", "bad UTF-8", "torn UTF-8", "overlong UTF-8", "surrogate", "lone CR", "U+2028", "U+2029"),
-    *("U+0085", "form feed"),
+    *("U+0085", "form feed", "CRLF", "CR alone", "BOM inside"),
 }
 
 
@@ -162,23 +163,14 @@ def test_crlf_and_lf_input_give_the_same(make: Callable, stream: Callable) -> No
     text = "\n".join(sentences(5)) + "\n"
     translator = make()
     assert stream(translator, text.replace("\n", "\r\n").encode()) == stream(make(), text.encode())
-    assert translator.notices.repaired == 0
+    assert translator.notices.repaired == 5
 
 
-def test_a_bom_at_the_start_is_no_text(make: Callable, stream: Callable) -> None:
+@pytest.mark.parametrize("given", [b"\xef\xbb\xbfabe\nin\n", b"abe\n\xef\xbb\xbfin\n", b"abe\nin\xef\xbb\xbf\n"])
+def test_a_bom_is_no_text_wherever_files_were_joined(given: bytes, make: Callable, stream: Callable) -> None:
     translator = make()
-    assert stream(translator, b"\xef\xbb\xbfabe\nin\n") == stream(make(), b"abe\nin\n")
-    assert translator.notices.repaired == 0
-
-
-def test_a_bom_is_dropped_at_the_start_of_the_input_alone(
-    make: Callable, stream: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[str] = []
-    whole = Translator.translate
-    monkeypatch.setattr(Translator, "translate", lambda self, lines: (seen.extend(lines), whole(self, lines))[1])
-    stream(make(beam=1, max_length=1), "\ufeffab\n".encode() * (FIRST_WINDOW + 2))
-    assert seen == ["ab"] + ["\ufeffab"] * (FIRST_WINDOW + 1)
+    assert stream(translator, given) == stream(make(), b"abe\nin\n")
+    assert translator.notices.repaired == 1
 
 
 def test_a_replacement_character_that_was_given_is_not_broken(make: Callable, stream: Callable) -> None:
@@ -194,8 +186,25 @@ def test_a_line_of_a_megabyte_and_more_is_cut_and_counted_once(make: Callable, s
     assert len(output) == 4
     assert output[0] == output[2] != b""
     assert translator.notices.cut == 1
-    (message,) = translator.notices.messages(translator.config)
+    message, *_ = translator.notices.messages(translator.config)
     assert message.startswith("1 of 3 lines were longer")
+
+
+def test_a_megabyte_of_broken_bytes_takes_no_time(make: Callable, stream: Callable) -> None:
+    translator, began = make(beam=1), time.monotonic()
+    output = stream(translator, b"\x80" * (MAX_LINE_BYTES + 9) + b"\nba\n").split(b"\n")
+    assert len(output) == 3
+    assert (translator.notices.cut, translator.notices.repaired) == (1, 1)
+    assert time.monotonic() - began < 20
+
+
+def test_translations_ended_at_the_limit_are_counted(make: Callable, stream: Callable) -> None:
+    translator = make(max_length=1)
+    stream(translator, b"ba\nab\n\nba\n")
+    assert translator.notices.ended == 3
+    assert translator.notices.messages(translator.config) == [
+        "the translations of 3 of 4 lines were ended at 1 pieces (decoding.max_length)"
+    ]
 
 
 def test_a_line_cut_by_bytes_is_not_called_broken(
@@ -219,7 +228,7 @@ def test_a_source_of_too_many_pieces_is_cut_and_each_such_line_counted(make: Cal
 
 
 def test_notices_are_silent_where_nothing_happened(make: Callable, stream: Callable) -> None:
-    translator = make()
+    translator = make(max_length=100)
     stream(translator, b"ab\nba\n")
     assert translator.notices.messages(translator.config) == []
     stream(translator, b"a\0b\n")

@@ -20,11 +20,11 @@ class Observer(Protocol):
     def logging_to(self, path: Path) -> AbstractContextManager[None]:
         """Inside, messages also go to a file."""
 
-    def training(self, total: int | None, done: int) -> AbstractContextManager[None]:
-        """Inside, updates are made: `done` of `total` so far, where the total is known."""
+    def training(self) -> AbstractContextManager[None]:
+        """Inside, updates are made."""
 
-    def advance(self, step: int, figures: str) -> None:
-        """An update was made."""
+    def advance(self, share: float | None, step: int, figures: str) -> None:
+        """An update was made; `share` of the way is done, where that is known."""
 
     def step(self, step: int, figures: str) -> None:
         """It is time for a line of figures."""

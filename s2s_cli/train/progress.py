@@ -27,7 +27,7 @@ class Progress:
     horizon: int = 1
     """Steps that the schedule spans, fixed when the run begins."""
     epoch_ended: bool = False
-    """Whether the last update ended an epoch."""
+    """Whether an epoch has ended since the last validation."""
     validated_step: int = 0
     """The step of the last validation."""
     scores: dict[str, float] = field(default_factory=dict)
@@ -67,6 +67,22 @@ class Progress:
             return f"no better {config.monitor} in {limits.patience} validations"
         return None
 
+    def share(self, config: Config, epochs: float) -> float | None:
+        """How much of the way to its limit is behind the run, from 0 to 1; None where nothing but patience ends it.
+
+        Args:
+            config: has the limits; the nearest counts.
+            epochs: passes over the training text so far.
+        """
+        limits = config.training
+        done = (
+            (self.step, limits.max_steps),
+            (epochs, limits.max_epochs),
+            (self.elapsed / 60, limits.max_minutes),
+        )
+        shares = [min(1.0, now / end) for now, end in done if end]
+        return max(shares) if shares else None
+
     def validation_due(self, config: Config) -> bool:
         """Whether this step is one to validate at, and it was not done yet."""
         every = config.training.validate_every
@@ -76,7 +92,7 @@ class Progress:
     def take_scores(self, config: Config, scores: dict[str, float]) -> bool:
         """Notes a validation; returns whether it is the best so far."""
         value = scores[config.monitor]
-        self.scores, self.validated_step = scores, self.step
+        self.scores, self.validated_step, self.epoch_ended = scores, self.step, False
         improved = better(config.monitor, value, self.best)
         if improved:
             self.best, self.since_best, self.plateau_wait = value, 0, 0
@@ -98,6 +114,8 @@ def random_states(device: torch.device) -> dict[str, str]:
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
+    if device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
     return {name: base64.b64encode(bytes(state.tolist())).decode() for name, state in states.items()}
 
 
@@ -107,3 +125,5 @@ def restore_random_states(states: dict[str, str], device: torch.device) -> None:
     torch.set_rng_state(tensors["cpu"])
     if device.type == "cuda" and "cuda" in tensors:
         torch.cuda.set_rng_state(tensors["cuda"], device)
+    if device.type == "mps" and "mps" in tensors:
+        torch.mps.set_rng_state(tensors["mps"])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from s2s_cli.checkpoint import Checkpoint, load_model, load_weights, weights
-from s2s_cli.config import Config, ParallelText
+from s2s_cli.config import Config
 from s2s_cli.config_file import differences
 from s2s_cli.data.corpus import Corpus, count_overlap, describe_dropped, read_corpus, train_tokenizer, unknown_rate
 from s2s_cli.data.tokenizer import Tokenizer, fingerprint, read_given
@@ -53,7 +52,6 @@ def train(config: Config, run_path: Path, observer: Observer, stop: StopRequest,
         RunFailed: where training cannot go on.
         Stopped: after a signal, with everything saved.
     """
-    check_files(config)
     device = choose_device(config.training.device)
     if device.type == "cpu":
         keep_freed_memory()
@@ -101,29 +99,6 @@ def _train(config: Config, run: RunDirectory, observer: Observer, stop: StopRequ
     return Outcome(run.path, reason, progress.step, config.monitor, progress.best, finished_before)
 
 
-def check_files(config: Config) -> None:
-    """Refuses a config that names files which are not there, before any work.
-
-    Raises:
-        UserError: naming the key and the file.
-    """
-    named: list[tuple[str, Path]] = []
-    sets: Sequence[tuple[str, Sequence[ParallelText]]] = (
-        ("data.train", config.data.train),
-        ("data.valid", [config.data.valid]),
-        ("data.test", config.data.test),
-    )
-    for key, texts in sets:
-        named += [(key, path) for text in texts for path in text.files]
-    tokenizer = config.tokenizer
-    for name in ("model", "source_model", "target_model"):
-        if path := getattr(tokenizer, name):
-            named.append((f"tokenizer.{name}", path))
-    missing = [f"{key}: no such file: {path}" for key, path in named if not path.is_file()]
-    if missing:
-        raise UserError("\n".join(missing))
-
-
 def _free_name(path: Path) -> Path:
     number = 1
     while (aside := path.with_name(f"{path.name}.{number}")).exists():
@@ -134,8 +109,8 @@ def _free_name(path: Path) -> Path:
 def _hold_to_config(run: RunDirectory, config: Config) -> None:
     """Refuses another config than the run's; a run that has learned nothing yet takes the new one."""
     changed = differences(run.read_config(), config)
-    if changed and run.pointer("last") is None:
-        run.remove_tokenizer()
+    if run.pointer("last") is None and not run.checkpoints():
+        run.remove_tokenizer()  # the text may be another too
     elif changed:
         keys = "\n".join(f"    {key}: {old!r} in the run, {new!r} now" for key, (old, new) in changed.items())
         raise UserError(
@@ -146,11 +121,8 @@ def _hold_to_config(run: RunDirectory, config: Config) -> None:
 
 def _last_checkpoint(run: RunDirectory, config: Config) -> Checkpoint | None:
     path = run.pointer("last")
-    if path is None and run.checkpoints():
-        raise UserError(
-            f"{run.path}: the pointer `last` is missing: write the name of a checkpoint into it "
-            f"({', '.join(saved.name for saved in run.checkpoints())}), or begin anew with --fresh"
-        )
+    if path is None and run.checkpoints():  # killed after a save, before the pointer moved
+        path = run.checkpoints()[-1]
     return None if path is None else Checkpoint(path, config, fingerprint(run.read_tokenizer_files()))
 
 
@@ -161,10 +133,16 @@ def _tokenizer(config: Config, run: RunDirectory, observer: Observer) -> Tokeniz
     if files.keys() == wanted:
         return Tokenizer.from_files(files)
     tokenizer = read_given(config.tokenizer)
-    if tokenizer is None and config.training.init_from:
-        _, tokenizer, _ = load_model(*find_model(config.training.init_from))
-        if tokenizer.shared != config.tokenizer.shared:
-            raise UserError(f"tokenizer.shared: must be {str(tokenizer.shared).lower()}, as in training.init_from")
+    if config.training.init_from:
+        _, other, _ = load_model(*find_model(config.training.init_from))
+        if other.shared != config.tokenizer.shared:
+            raise UserError(f"tokenizer.shared: must be {str(other.shared).lower()}, as in training.init_from")
+        if tokenizer and tokenizer.fingerprint != other.fingerprint:
+            raise UserError(
+                "tokenizer.model: not the tokenizer of training.init_from, whose weights need it: leave it out"
+            )
+        observer.info(f"tokenizer: that of {config.training.init_from}")
+        tokenizer = other
     if tokenizer is None:
         observer.info("training the tokenizer ...")
         tokenizer = train_tokenizer(config.data.train, config.tokenizer)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -13,8 +13,8 @@ from torch import Tensor
 from s2s_cli import checkpoint as checkpoints
 from s2s_cli.checkpoint import Checkpoint
 from s2s_cli.data.batches import Batch, Sampler
-from s2s_cli.device import autocast, choose_precision
-from s2s_cli.errors import RunFailed, Stopped
+from s2s_cli.device import autocast, choose_precision, explain_memory
+from s2s_cli.errors import RunFailed, Stopped, UserError
 from s2s_cli.evaluate import better
 from s2s_cli.files import disk_error
 from s2s_cli.signals import StopRequest
@@ -64,8 +64,7 @@ class Trainer:
             Stopped: after a signal, with everything saved.
             RunFailed: where the loss stays infinite, memory runs out or the disk refuses; the last checkpoint stands.
         """
-        total = self.config.training.max_steps
-        with self.observer.training(total, self.progress.step):
+        with self.observer.training(), _memory_explained():
             while True:
                 reason = self.progress.finished(self.config, self.sampler.epoch)
                 last_validation = reason is not None and self.progress.validated_step < self.progress.step
@@ -90,18 +89,16 @@ class Trainer:
             group["lr"] = rate
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        try:
-            nll = sum(self._backward(batch, tokens) for batch in batches)
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm or math.inf)
-        except (RuntimeError, MemoryError) as error:
-            raise _explain_memory(error) or error from None
+        nll = sum(self._backward(batch, tokens) for batch in batches)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm or math.inf)
+        progress.epoch_ended |= self.sampler.epoch > epoch
         if not (math.isfinite(nll) and math.isfinite(float(norm))):
+            progress.elapsed += time.perf_counter() - began
             self._skip()
             return
         self.optimizer.step()
         progress.step += 1
         progress.skipped_in_a_row = 0
-        progress.epoch_ended = self.sampler.epoch > epoch
         if self.average:
             self.average.update(self.model, progress.step)
         seconds = time.perf_counter() - began
@@ -131,7 +128,8 @@ class Trainer:
         if progress.skipped_in_a_row >= limit:
             raise RunFailed(
                 f"the loss was not finite {limit} times in a row at step {progress.step + 1:,}: lower "
-                "training.learning_rate or set training.clip_norm; the last checkpoint stands"
+                "training.learning_rate or set training.clip_norm and begin anew with --fresh, or from the last good "
+                "weights with training.init_from; the last checkpoint stands"
             )
 
     def _log(self, rate: float) -> None:
@@ -140,7 +138,12 @@ class Trainer:
         speed = progress.window_tokens / progress.window_seconds
         epoch = self.sampler.epoch + self.sampler.progress
         figures = f"epoch {epoch:.2f}, loss {mean:.3f}, {speed:,.0f} tokens/s, lr {rate:.2e}"
-        self.observer.advance(progress.step, figures)
+        share = progress.share(self.config, epoch)
+        if share:
+            figures += f", {_duration(progress.elapsed * (1 - share) / share)} left"
+        if progress.scores:
+            figures += f", last {self.config.monitor} {progress.scores[self.config.monitor]:.2f}"
+        self.observer.advance(share, progress.step, figures)
         if progress.step % self.config.training.log_every == 0:
             self.observer.step(progress.step, figures)
             self._write_metrics(loss=mean, lr=rate)
@@ -172,7 +175,9 @@ class Trainer:
         self.observer.validation(progress.step, scores, best, samples)
         progress.elapsed += time.perf_counter() - began
         self._write_metrics(scores=scores)
+        began = time.perf_counter()
         self._save()
+        progress.elapsed += time.perf_counter() - began
 
     def _inference_weights(self) -> AbstractContextManager[None]:
         return borrowed_weights(self.model, self.average.tensors) if self.average else nullcontext()
@@ -246,12 +251,11 @@ class Trainer:
         """Goes on from a checkpoint, exactly.
 
         Raises:
-            UserError: where it is damaged, or does not fit.
-            RunFailed: where the training text is no longer the same.
+            UserError: where it is damaged or does not fit, or the training text is no longer the same.
         """
         state, tensors = saved.state(), saved.training()
         if state["corpus"] != self.parts.train.fingerprint:
-            raise RunFailed(
+            raise UserError(
                 f"{self.run.path}: the training text is not what this run began with, so it cannot go on exactly; "
                 "restore the text, or begin anew with --fresh"
             )
@@ -271,16 +275,19 @@ def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _explain_memory(error: BaseException) -> RunFailed | None:
-    """A clear end for an allocation that failed; None for any other error."""
-    words = str(error).lower()
-    if (
-        isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        or "allocate memory" in words
-        or "out of memory" in words
-    ):
-        return RunFailed(
-            "out of memory: lower training.batch_tokens (and raise training.accumulate by as much to keep the update), "
-            "data.max_length, tokenizer.vocab_size or the hidden sizes; the last checkpoint stands"
+@contextmanager
+def _memory_explained() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        remedy = (
+            "lower training.batch_tokens (and raise training.accumulate by as much to keep the update), "
+            "data.max_length, tokenizer.vocab_size or the hidden sizes, and begin anew with --fresh; "
+            "the last checkpoint stands"
         )
-    return None
+        raise explain_memory(error, remedy) or error from None
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"
