@@ -76,9 +76,8 @@ class StepLinear(nn.Linear):
         if self.opened is None:
             return F.linear(x, self.weight, self.bias)
         weight_OI, bias_O, tape = self.opened
-        with torch.autocast(x.device.type, enabled=False):
-            flat_NI = x.to(weight_OI.dtype).reshape(-1, self.in_features)
-            y_NO: Tensor = _Product.apply(flat_NI, weight_OI, bias_O, tape)  # type: ignore[no-untyped-call]
+        flat_NI = x.to(weight_OI.dtype).reshape(-1, self.in_features)
+        y_NO: Tensor = _Product.apply(flat_NI, weight_OI, bias_O, tape)  # type: ignore[no-untyped-call]
         return y_NO.view(*x.shape[:-1], self.out_features)
 
     def open(self) -> None:
