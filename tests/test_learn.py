@@ -72,4 +72,4 @@ def test_learns_to_copy_and_to_reverse(tmp_path: Path, case: Case) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 def test_every_combination_learns_to_copy_and_to_reverse(tmp_path: Path, case: Case) -> None:
-    learn(tmp_path, case, threshold=0.9, longest=3, training__max_steps=1000, training__validate_every=250)
+    learn(tmp_path, case, threshold=0.9, longest=3, training__max_steps=1500, training__validate_every=500)
