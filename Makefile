@@ -33,10 +33,10 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest --durations=10
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -m slow --durations=10
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --durations=10
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

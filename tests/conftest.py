@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator
 
@@ -19,8 +20,9 @@ from s2s_cli.model.seq2seq import Seq2Seq
 settings.register_profile("s2s", deadline=None, database=None, derandomize=True)
 settings.load_profile("s2s")
 
-# Tensors here are tiny: a second thread only makes them wait for it.
+# Tensors here are tiny: a second thread only makes them wait for it, here and in the commands that tests start.
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SPECIALS = Specials(pad=0, unk=1, bos=2, eos=3)
 
