@@ -6,7 +6,7 @@ import errno
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -121,16 +121,15 @@ def translate(
     from s2s_cli.run import find_model
     from s2s_cli.translate import Translator
 
-    changes: dict[str, Any] = {
-        "beam": beam,
-        "n_best": n_best,
-        "length_penalty": length_penalty,
-        "batch_size": batch_size,
-        "precision": precision,
-        "device": device,
-    }
-    asked = {name: value for name, value in changes.items() if value is not None}
-    translator = Translator.load(*find_model(model), **asked)
+    translator = Translator.load(
+        *find_model(model),
+        beam=beam,
+        n_best=n_best,
+        length_penalty=length_penalty,
+        batch_size=batch_size,
+        precision=precision,
+        device=device,
+    )
     with open_binary(input_, sys.stdin) as source, replaced_when_done(output, sys.stdout) as target:
         translator.stream(source, target)
     for message in translator.notices.messages(translator.config):

@@ -66,9 +66,7 @@ def evaluate_request(request: Request, say: Callable[[str], None]) -> Evaluation
         hypotheses = list(read_lines(request.hypothesis))
         about = {"hypothesis": str(request.hypothesis), "test_set": [str(path) for path in text.files]}
     else:
-        wanted = {"beam": request.beam, "batch_size": request.batch_size, "n_best": 1}
-        changes = {name: value for name, value in wanted.items() if value is not None}
-        translator = Translator.load(run, checkpoint, **changes)
+        translator = Translator.load(run, checkpoint, beam=request.beam, batch_size=request.batch_size, n_best=1)
         hypotheses = [best.text for best, *_ in translator.translate(sources)]
         about["decoding"] = translator.config.model_dump(mode="json")
     if request.output:

@@ -99,13 +99,14 @@ class Translator:
 
         Args:
             run, checkpoint: from `find_model`.
-            changes: keys of the run's decoding section to change.
+            changes: keys of the run's decoding section to change; None leaves one as it is.
 
         Raises:
             UserError: where the run is damaged, or a change is not allowed.
         """
         config, tokenizer, model = load_model(run, checkpoint)
-        decoding = change(config.decoding, changes, "decoding")
+        given = {name: value for name, value in changes.items() if value is not None}
+        decoding = change(config.decoding, given, "decoding")
         device = choose_device(decoding.device)
         if device.type == "cpu":
             keep_freed_memory()

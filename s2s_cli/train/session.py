@@ -76,13 +76,13 @@ def train(config: Config, run_path: Path, observer: Observer, stop: StopRequest,
 def _train(config: Config, run: RunDirectory, observer: Observer, stop: StopRequest, device: torch.device) -> Outcome:
     saved = _last_checkpoint(run, config)
     torch.manual_seed(config.training.seed)
-    tokenizer = _tokenizer(config, run, observer)
+    start = load_model(*find_model(config.training.init_from)) if config.training.init_from and saved is None else None
+    tokenizer = _tokenizer(config, run, observer, start[1] if start else None)
     train_corpus, valid_corpus = _read_corpora(config, tokenizer, observer, quiet=saved is not None)
     stop.check()
     model = build_model(config.model, tokenizer)
-    if config.training.init_from and saved is None:
-        _, _, other = load_model(*find_model(config.training.init_from))
-        load_weights(model, weights(other), f"training.init_from {config.training.init_from}")
+    if start:
+        load_weights(model, weights(start[2]), f"training.init_from {config.training.init_from}")
     parts = Parts(run, config, tokenizer, train_corpus, valid_corpus, model.to(device), device)
     precision = {torch.bfloat16: "bf16", torch.float32: "fp32"}[choose_precision(config.training.precision, device)]
     threads = f" ({torch.get_num_threads()} threads)" if device.type == "cpu" else ""
@@ -126,15 +126,14 @@ def _last_checkpoint(run: RunDirectory, config: Config) -> Checkpoint | None:
     return None if path is None else Checkpoint(path, config, fingerprint(run.read_tokenizer_files()))
 
 
-def _tokenizer(config: Config, run: RunDirectory, observer: Observer) -> Tokenizer:
-    """The run's own tokenizer, else the one given, else that of `init_from`, else a new one."""
+def _tokenizer(config: Config, run: RunDirectory, observer: Observer, other: Tokenizer | None) -> Tokenizer:
+    """The run's own tokenizer, else that of `init_from` (`other`), else the one given, else a new one."""
     files = run.read_tokenizer_files()
     wanted = {"shared.model"} if config.tokenizer.shared else {"source.model", "target.model"}
     if files.keys() == wanted:
         return Tokenizer.from_files(files)
     tokenizer = read_given(config.tokenizer)
-    if config.training.init_from:
-        _, other, _ = load_model(*find_model(config.training.init_from))
+    if other:
         if other.shared != config.tokenizer.shared:
             raise UserError(f"tokenizer.shared: must be {str(other.shared).lower()}, as in training.init_from")
         if tokenizer and tokenizer.fingerprint != other.fingerprint:
