@@ -1,6 +1,8 @@
 """The run directory: its layout, its version, its pointers, its lock, and how a model is found.
 
-    config.yaml   tokenizer/   checkpoints/step-00001200/   best   last   metrics.jsonl   train.log   lock
+    config.yaml   tokenizer/   corpus/   checkpoints/step-00001200/   best   last   metrics.jsonl   train.log   lock
+
+Only training needs `corpus/`, the tokenized text, and makes it anew where it is missing.
 
 The first line of `config.yaml` holds the format version and a SHA-256 of the rest, so that damage shows.
 """
@@ -47,6 +49,7 @@ class RunDirectory:
         self.path = path
         self.config_path = path / "config.yaml"
         self.tokenizer_path = path / "tokenizer"
+        self.corpus_path = path / "corpus"
         self.checkpoints_path = path / "checkpoints"
         self.metrics_path = path / "metrics.jsonl"
         self.log_path = path / "train.log"

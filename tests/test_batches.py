@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from s2s_cli.config import SamplingConfig, TokenizerConfig
+from s2s_cli.data import batches as module
 from s2s_cli.data.batches import Batch, Sampler, make_batch, pad_rows, plan_batches
-from s2s_cli.data.corpus import Corpus, SequencesBuilder
+from s2s_cli.data.corpus import Corpus
+from s2s_cli.data.sequences import SequencesBuilder
 from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
 
 BUDGET = 120
@@ -92,7 +94,7 @@ def test_a_plan_holds_every_pair_once_and_keeps_to_the_budget(
 ) -> None:
     src_len, tgt_len = torch.tensor(pairs, dtype=torch.int64).reshape(-1, 2).unbind(1)
     order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
-    plan = [rows.tolist() for rows in plan_batches(src_len, tgt_len, order, budget)]
+    plan = [rows.tolist() for rows in plan_batches(order, src_len[order], tgt_len[order], budget)]
     assert sorted(row for rows in plan for row in rows) == list(range(len(pairs)))
     for rows in plan:
         widest = max(max(pairs[row]) for row in rows)
@@ -103,7 +105,7 @@ def test_a_plan_holds_every_pair_once_and_keeps_to_the_budget(
 
 def test_a_pair_over_the_budget_makes_a_batch_of_its_own() -> None:
     pairs = torch.tensor([[3, 3], [50, 4], [3, 4], [4, 50], [4, 4]])
-    plan = plan_batches(pairs[:, 0], pairs[:, 1], torch.arange(5), 20)
+    plan = plan_batches(torch.arange(5), pairs[:, 0], pairs[:, 1], 20)
     alone = {tuple(rows.tolist()) for rows in plan if len(rows) == 1}
     assert {(1,), (3,)} <= alone
     assert sorted(torch.cat(plan).tolist()) == [0, 1, 2, 3, 4]
@@ -120,7 +122,7 @@ def test_a_plan_gathers_pairs_of_like_lengths() -> None:
         return 1 - int((src_len + tgt_len).sum()) / held
 
     in_any_order = [order[start : start + 20] for start in range(0, len(order), 20)]
-    assert padding(plan_batches(src_len, tgt_len, order, 1000)) < 0.1 < padding(in_any_order)
+    assert padding(plan_batches(order, src_len[order], tgt_len[order], 1000)) < 0.1 < padding(in_any_order)
 
 
 def test_the_order_decides_which_equal_lengths_meet() -> None:
@@ -128,7 +130,7 @@ def test_the_order_decides_which_equal_lengths_meet() -> None:
     plans = []
     for seed in (1, 1, 2):
         order = torch.randperm(40, generator=torch.Generator().manual_seed(seed))
-        plans.append({frozenset(rows.tolist()) for rows in plan_batches(same, same, order, 20)})
+        plans.append({frozenset(rows.tolist()) for rows in plan_batches(order, same, same, 20)})
     assert plans[0] == plans[1] != plans[2]
     assert {len(rows) for rows in plans[0]} == {4}
 
@@ -195,11 +197,48 @@ def test_a_restored_sampler_goes_on_with_the_very_next_batch(
     assert restored.state == sampler.state
 
 
+def test_an_epoch_of_several_pools_gives_each_pair_once_and_can_be_restored_anywhere(
+    corpus: Corpus, pieces: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = sorted(pair for batch in next_epoch(sampler_of(corpus, pieces)) for pair in pairs_in(batch, pieces))
+    monkeypatch.setattr(module, "POOL_PAIRS", 40)
+    sampler = sampler_of(corpus, pieces)
+    states, shares, epochs = [], [], []
+    while sampler.epoch < 2:
+        states.append(dict(sampler.state))
+        shares.append(sampler.progress)
+        epochs.append(sampler.next())
+    assert max(state["pool"] for state in states) == (len(corpus) - 1) // 40 > 2
+    second = next(i for i, state in enumerate(states) if state["epoch"] == 1)
+    assert shares[0] == shares[second] == 0
+    assert shares[:second] == sorted(set(shares[:second]))
+    assert shares[second - 1] < 1
+    for part in (epochs[:second], epochs[second:]):
+        assert sorted(pair for batch in part for pair in pairs_in(batch, pieces)) == everything
+    assert not all_equal(epochs[:second], epochs[second:])
+    for number in range(0, len(states), 3):
+        restored = sampler_of(corpus, pieces)
+        restored.restore(states[number])
+        assert all_equal([restored.next() for _ in epochs[number:]], epochs[number:])
+
+
+def test_a_corpus_of_one_pool_is_planned_as_before_there_were_pools(corpus: Corpus, pieces: Tokenizer) -> None:
+    generator = torch.Generator().manual_seed(3 * 1_000_003)
+    order = torch.randperm(len(corpus), generator=generator)
+    lengths = corpus.source.lengths(order) + 1, corpus.target.lengths(order) + 1
+    plan = plan_batches(order, *lengths, BUDGET)
+    wanted = [plan[i] for i in torch.randperm(len(plan), generator=generator).tolist()]
+    batches = next_epoch(sampler_of(corpus, pieces, seed=3))
+    assert [batch.src_len_B.tolist() for batch in batches] == [
+        (corpus.source.lengths(rows) + 1).tolist() for rows in wanted
+    ]
+
+
 def test_the_state_is_a_copy_of_numbers(corpus: Corpus, pieces: Tokenizer) -> None:
     sampler = sampler_of(corpus, pieces)
     state = sampler.state
     sampler.next()
-    assert state == {"epoch": 0, "index": 0} != sampler.state
+    assert state == {"epoch": 0, "pool": 0, "index": 0} != sampler.state
 
 
 def test_progress_goes_from_0_to_1_in_each_epoch(corpus: Corpus, pieces: Tokenizer) -> None:

@@ -17,8 +17,6 @@ from s2s_cli.config import DataConfig, ParallelText, TokenizerConfig
 from s2s_cli.data import corpus as module
 from s2s_cli.data.corpus import (
     Corpus,
-    Sequences,
-    SequencesBuilder,
     count_overlap,
     describe_dropped,
     read_corpus,
@@ -27,6 +25,7 @@ from s2s_cli.data.corpus import (
     train_tokenizer,
     unknown_rate,
 )
+from s2s_cli.data.sequences import Sequences, SequencesBuilder
 from s2s_cli.data.tokenizer import Tokenizer, Vocabulary
 from s2s_cli.errors import UserError
 
@@ -161,8 +160,8 @@ def test_sequences_hold_what_was_appended(rows: list[list[int]]) -> None:
     built = sequences(rows)
     assert len(built) == len(rows)
     assert [built[i].tolist() for i in range(len(rows))] == rows
-    assert built.lengths.tolist() == [len(row) for row in rows]
-    assert built.ids.dtype == torch.int32
+    assert built.lengths(torch.arange(len(rows))).tolist() == [len(row) for row in rows]
+    assert built.items.dtype == torch.int32
 
 
 def test_a_fingerprint_changes_with_every_piece_order_and_border() -> None:

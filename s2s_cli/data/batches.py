@@ -15,6 +15,8 @@ from s2s_cli.config import SamplingConfig
 from s2s_cli.data.corpus import Corpus
 from s2s_cli.data.tokenizer import Tokenizer
 
+POOL_PAIRS = 2**20
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -53,22 +55,22 @@ def make_batch(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]
     return Batch(src_BS, src_len_B, tgt_in_BT, tgt_out_BT, tgt_len_B)
 
 
-def plan_batches(src_len: Tensor, tgt_len: Tensor, order: Tensor, batch_tokens: int) -> list[Tensor]:
+def plan_batches(order: Tensor, src_len: Tensor, tgt_len: Tensor, batch_tokens: int) -> list[Tensor]:
     """Cuts a corpus into batches that hold at most `batch_tokens` tokens on either side, padding included.
 
     Args:
-        src_len, tgt_len: tokens of each pair (N,).
         order: the pairs in random order (N,); it decides which pairs of equal length meet.
+        src_len, tgt_len: their tokens (N,).
         batch_tokens: the budget. A single pair that exceeds it makes a batch of its own.
 
     Returns:
         The indices of each batch, shortest batches first.
     """
     widest = int(src_len.max()) + 1 if len(src_len) else 1
-    key = tgt_len[order] * widest + src_len[order]
-    order = order[torch.argsort(key, stable=True)]
+    by_length = torch.argsort(tgt_len * widest + src_len, stable=True)
+    order, lengths = order[by_length], zip(src_len[by_length].tolist(), tgt_len[by_length].tolist(), strict=True)
     batches, start, src_width, tgt_width = [], 0, 0, 0
-    for position, (source, target) in enumerate(zip(src_len[order].tolist(), tgt_len[order].tolist(), strict=True)):
+    for position, (source, target) in enumerate(lengths):
         src_width, tgt_width = max(src_width, source), max(tgt_width, target)
         if position > start and (position - start + 1) * max(src_width, tgt_width) > batch_tokens:
             batches.append(order[start:position])
@@ -81,7 +83,8 @@ def plan_batches(src_len: Tensor, tgt_len: Tensor, order: Tensor, batch_tokens: 
 class Sampler:
     """The training batches, epoch after epoch.
 
-    The batches of an epoch are a function of the seed and the epoch alone, so the position (`state`) is two numbers.
+    The batches of an epoch are a function of the seed and the epoch alone, so the position (`state`) is a few numbers.
+    The epoch's random order is cut into pools, one planned at a time, so that a large corpus costs little memory.
     """
 
     def __init__(
@@ -94,7 +97,7 @@ class Sampler:
         self._sampling = sampling if sampling and sampling.alpha else None
         if self._sampling:  # a model that cannot sample is refused now, not in the midst of training
             tokenizer.check_sampling(self._sampling)
-        self._start_epoch(0, 0)
+        self._start_epoch(0)
 
     @property
     def epoch(self) -> int:
@@ -104,32 +107,43 @@ class Sampler:
     @property
     def progress(self) -> float:
         """Share of the present epoch that was given out, from 0 to 1."""
-        return self._index / len(self._plan)
+        in_pool = len(self._order[self._pool * POOL_PAIRS :][:POOL_PAIRS])
+        return (self._pool * POOL_PAIRS + in_pool * self._index / len(self._plan)) / len(self._order)
 
     @property
     def state(self) -> dict[str, int]:
         """The position: give it to `restore` to go on with the very next batch."""
-        return {"epoch": self._epoch, "index": self._index}
+        return {"epoch": self._epoch, "pool": self._pool, "index": self._index}
 
     def restore(self, state: dict[str, int]) -> None:
         """Moves to a position."""
-        self._start_epoch(state["epoch"], state["index"])
+        self._start_epoch(state["epoch"], state.get("pool", 0), state["index"])
 
-    def _start_epoch(self, epoch: int, index: int) -> None:
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self._corpus), generator=generator)
-        lengths = self._corpus.source.lengths + 1, self._corpus.target.lengths + 1
-        plan = plan_batches(*lengths, order, self._batch_tokens)
-        self._plan = [plan[i] for i in torch.randperm(len(plan), generator=generator).tolist()]
-        self._epoch, self._index = epoch, index
+    def _start_epoch(self, epoch: int, pool: int = 0, index: int = 0) -> None:
+        self._epoch = epoch
+        self._generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+        self._order = torch.randperm(len(self._corpus), generator=self._generator)
+        self._start_pool(pool, index)
+
+    def _start_pool(self, pool: int, index: int) -> None:
+        if pool:  # the first goes on with the epoch's generator
+            self._generator.manual_seed(self._seed * 1_000_003 + self._epoch + pool * 4_256_233)
+        rows = self._order[pool * POOL_PAIRS : (pool + 1) * POOL_PAIRS]
+        lengths = self._corpus.source.lengths(rows) + 1, self._corpus.target.lengths(rows) + 1
+        plan = plan_batches(rows, *lengths, self._batch_tokens)
+        self._plan = [plan[i] for i in torch.randperm(len(plan), generator=self._generator).tolist()]
+        self._pool, self._index = pool, index
 
     def next(self) -> Batch:
         """The next batch; a new epoch begins when the last batch of one was given out."""
         rows = self._plan[self._index].tolist()
-        seed = (self._seed * 7_919 + self._epoch * 104_729 + self._index) % 2**31
+        seed = (self._seed * 7_919 + self._epoch * 104_729 + self._pool * 1_299_709 + self._index) % 2**31
         self._index += 1
         if self._index == len(self._plan):
-            self._start_epoch(self._epoch + 1, 0)
+            if (self._pool + 1) * POOL_PAIRS < len(self._order):
+                self._start_pool(self._pool + 1, 0)
+            else:
+                self._start_epoch(self._epoch + 1)
         if self._sampling and self._corpus.texts:
             sources, targets = ([side[row] for row in rows] for side in self._corpus.texts)
             sampled = (

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import itertools
 import zlib
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from s2s_cli.config import DataConfig, ParallelText, TokenizerConfig
+from s2s_cli.data.sequences import Sequences, SequencesBuilder, digest
 from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
 from s2s_cli.errors import UserError
 
@@ -64,69 +61,27 @@ def read_pairs(text: ParallelText) -> Iterator[tuple[str, str]]:
 
 
 @dataclass(frozen=True)
-class Sequences:
-    """Many sequences of piece ids in two flat tensors: `ids` (int32) and `offsets` (int64, one more than sequences)."""
-
-    ids: Tensor
-    offsets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.ids[int(self.offsets[index]) : int(self.offsets[index + 1])]
-
-    @property
-    def lengths(self) -> Tensor:
-        """Pieces of each sequence."""
-        return self.offsets.diff()
-
-
-class SequencesBuilder:
-    """Packs lists of ids one at a time, so that only the flat form is ever held."""
-
-    def __init__(self) -> None:
-        self._ids = array("i")
-        self._offsets = array("q", [0])
-
-    def append(self, ids: Sequence[int]) -> None:
-        """Adds a sequence at the end."""
-        self._ids.extend(ids)
-        self._offsets.append(len(self._ids))
-
-    def build(self) -> Sequences:
-        """The sequences so far."""
-        empty = torch.zeros(0, dtype=torch.int32)  # frombuffer refuses an empty buffer
-        ids = torch.frombuffer(self._ids, dtype=torch.int32) if self._ids else empty
-        return Sequences(ids, torch.frombuffer(self._offsets, dtype=torch.int64))
-
-
-@dataclass(frozen=True)
 class Corpus:
     """Tokenized sentence pairs; `texts` beside them where subword sampling or scoring needs the words."""
 
     source: Sequences
     target: Sequences
-    texts: tuple[list[str], list[str]] | None = None
+    texts: tuple[Sequence[str], Sequence[str]] | None = None
     dropped: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.source)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the pieces: a run that goes on must go on with the same corpus."""
-        digest = hashlib.sha256()
-        for side in (self.source, self.target):
-            for tensor in (side.ids, side.offsets):
-                digest.update(tensor.numpy().data)
-        return digest.hexdigest()
+        return digest(self.source, self.target)
 
 
 def read_corpus(
     texts: Sequence[ParallelText], tokenizer: Tokenizer, filters: DataConfig | None = None, *, keep_text: bool = False
 ) -> Corpus:
-    """Reads and tokenizes parallel text in one pass.
+    """Reads and tokenizes parallel text into memory.
 
     Args:
         texts: the sets, read one after the other.
@@ -140,25 +95,50 @@ def read_corpus(
     dropped: dict[str, int] = {}
     kept: tuple[list[str], list[str]] = ([], [])
     source_ids, target_ids = SequencesBuilder(), SequencesBuilder()
+    for (source_text, target_text), (source, target) in tokenized_pairs(texts, tokenizer, filters, dropped=dropped):
+        source_ids.append(source)
+        target_ids.append(target)
+        if keep_text:
+            kept[0].append(source_text)
+            kept[1].append(target_text)
+    corpus = Corpus(source_ids.build(), target_ids.build(), kept if keep_text else None, dropped)
+    check_not_empty(corpus, texts)
+    return corpus
+
+
+def tokenized_pairs(
+    texts: Sequence[ParallelText],
+    tokenizer: Tokenizer,
+    filters: DataConfig | None,
+    *,
+    dropped: dict[str, int],
+    check: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[tuple[str, str], tuple[list[int], list[int]]]]:
+    """Each pair that is kept, and its pieces; one pass over the text.
+
+    Args:
+        texts, tokenizer, filters: as for `read_corpus`.
+        dropped: counts what is not kept, by reason.
+        check: called now and then; may raise to stop.
+    """
     lines = itertools.chain.from_iterable(read_pairs(text) for text in texts)
     while chunk := list(itertools.islice(lines, CHUNK)):
+        check()
         sources, targets = zip(*chunk, strict=True)
         encoded = zip(tokenizer.source.encode(sources), tokenizer.target.encode(targets), strict=True)
         for pair, (source, target) in zip(chunk, encoded, strict=True):
             if filters and (reason := _reason_to_drop(len(source), len(target), filters)):
                 dropped[reason] = dropped.get(reason, 0) + 1
-                continue
-            source_ids.append(source)
-            target_ids.append(target)
-            if keep_text:
-                kept[0].append(pair[0])
-                kept[1].append(pair[1])
-    corpus = Corpus(source_ids.build(), target_ids.build(), kept if keep_text else None, dropped)
+            else:
+                yield pair, (source, target)
+
+
+def check_not_empty(corpus: Corpus, texts: Sequence[ParallelText]) -> None:
+    """Raises `UserError` where no pair is left."""
     if not len(corpus):
         names = ", ".join(str(path) for text in texts for path in text.files)
-        lost = f"; dropped: {describe_dropped(dropped)}" if dropped else ""
+        lost = f"; dropped: {describe_dropped(corpus.dropped)}" if corpus.dropped else ""
         raise UserError(f"{names}: no sentence pairs are left to use{lost}")
-    return corpus
 
 
 def _reason_to_drop(source: int, target: int, filters: DataConfig) -> str | None:
@@ -197,7 +177,7 @@ def train_tokenizer(texts: Sequence[ParallelText], config: TokenizerConfig) -> T
 
 def unknown_rate(sequences: Sequences, unk: int) -> float:
     """Share of pieces that are the unknown piece, from 0 to 1."""
-    return float((sequences.ids == unk).double().mean()) if sequences.ids.numel() else 0.0
+    return float((sequences.items == unk).double().mean()) if sequences.items.numel() else 0.0
 
 
 def count_overlap(train: Sequence[ParallelText], held_out: ParallelText) -> int:

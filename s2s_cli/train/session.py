@@ -11,6 +11,7 @@ from s2s_cli.checkpoint import Checkpoint, load_model, load_weights, weights
 from s2s_cli.config import Config
 from s2s_cli.config_file import differences
 from s2s_cli.data.corpus import Corpus, count_overlap, describe_dropped, read_corpus, train_tokenizer, unknown_rate
+from s2s_cli.data.store import open_corpus
 from s2s_cli.data.tokenizer import Tokenizer, fingerprint, read_given
 from s2s_cli.device import choose_device, choose_precision, keep_freed_memory
 from s2s_cli.errors import UserError
@@ -78,7 +79,7 @@ def _train(config: Config, run: RunDirectory, observer: Observer, stop: StopRequ
     torch.manual_seed(config.training.seed)
     start = load_model(*find_model(config.training.init_from)) if config.training.init_from and saved is None else None
     tokenizer = _tokenizer(config, run, observer, start[1] if start else None)
-    train_corpus, valid_corpus = _read_corpora(config, tokenizer, observer, quiet=saved is not None)
+    train_corpus, valid_corpus = _read_corpora(config, run, tokenizer, observer, stop, quiet=saved is not None)
     stop.check()
     model = build_model(config.model, tokenizer)
     if start:
@@ -149,16 +150,26 @@ def _tokenizer(config: Config, run: RunDirectory, observer: Observer, other: Tok
     return tokenizer
 
 
-def _read_corpora(config: Config, tokenizer: Tokenizer, observer: Observer, *, quiet: bool) -> tuple[Corpus, Corpus]:
+def _read_corpora(
+    config: Config, run: RunDirectory, tokenizer: Tokenizer, observer: Observer, stop: StopRequest, *, quiet: bool
+) -> tuple[Corpus, Corpus]:
     data = config.data
     sampled = config.tokenizer.sampling.alpha > 0
-    train_corpus = read_corpus(data.train, tokenizer, data, keep_text=sampled)
+    train_corpus = open_corpus(
+        run.corpus_path,
+        data.train,
+        tokenizer,
+        data,
+        keep_text=sampled,
+        begin=lambda: observer.info("tokenizing the training text ..."),
+        check=stop.check,
+    )
     valid_corpus = read_corpus([data.valid], tokenizer, keep_text=True)
     sizes = (
         f"{len(tokenizer.source):,}" if tokenizer.shared else f"{len(tokenizer.source):,} and {len(tokenizer.target):,}"
     )
     observer.info(
-        f"data: {len(train_corpus):,} training pairs ({train_corpus.target.ids.numel():,} target pieces), "
+        f"data: {len(train_corpus):,} training pairs ({train_corpus.target.items.numel():,} target pieces), "
         f"{len(valid_corpus):,} for validation; vocabulary {sizes}"
     )
     if train_corpus.dropped:

@@ -41,13 +41,14 @@ def validate(parts: Parts, stop: StopRequest) -> tuple[dict[str, float], list[Sa
 def validation_loss(parts: Parts, stop: StopRequest) -> float:
     """Mean negative log-likelihood of a validation piece, in nats, without label smoothing."""
     corpus, budget = parts.valid, parts.config.training.batch_tokens
-    lengths = corpus.source.lengths + 1, corpus.target.lengths + 1
+    every = torch.arange(len(corpus))
+    lengths = corpus.source.lengths(every) + 1, corpus.target.lengths(every) + 1
     total, tokens = 0.0, 0
     was_training = parts.model.training
     parts.model.eval()
     try:
         with torch.inference_mode():
-            for rows in plan_batches(*lengths, torch.arange(len(corpus)), budget):
+            for rows in plan_batches(every, *lengths, budget):
                 stop.check()
                 sources = [corpus.source[row].tolist() for row in rows.tolist()]
                 targets = [corpus.target[row].tolist() for row in rows.tolist()]

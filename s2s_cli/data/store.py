@@ -1,0 +1,159 @@
+"""The training corpus on disk: tokenized once, then mapped, so that it needs no memory.
+
+    corpus.json   source.ids   source.ids.offsets   target.ids   target.ids.offsets
+
+and, where the words themselves are wanted, `source.text`, `source.text.offsets` and the target's. The arrays are in the
+machine's own byte order. `corpus.json` holds the SHA-256 of the text files, of the tokenizer and of the arrays: where
+one of them is another, the corpus is made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from s2s_cli.config import DataConfig, ParallelText
+from s2s_cli.data.corpus import Corpus, check_not_empty, tokenized_pairs
+from s2s_cli.data.sequences import Sentences, Sequences, SequencesWriter, digest
+from s2s_cli.data.tokenizer import Tokenizer
+from s2s_cli.files import write_atomically
+
+FORMAT = 1
+MANIFEST = "corpus.json"
+SIDES = ("source", "target")
+
+
+def open_corpus(
+    folder: Path,
+    texts: Sequence[ParallelText],
+    tokenizer: Tokenizer,
+    filters: DataConfig,
+    *,
+    keep_text: bool = False,
+    begin: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None,
+) -> Corpus:
+    """The corpus in `folder`, made there first where it is missing, damaged or of other text.
+
+    Args:
+        folder: is made where it is missing.
+        texts, tokenizer, filters, keep_text: as for `read_corpus`.
+        begin: called before the text is tokenized.
+        check: called now and then meanwhile; may raise to stop.
+
+    Raises:
+        UserError: where the text is missing, misaligned, not UTF-8, or nothing is left of it.
+        OSError: where the disk refuses.
+    """
+    key = {
+        "format": FORMAT,
+        "byteorder": sys.byteorder,
+        "tokenizer": tokenizer.fingerprint,
+        "max_length": filters.max_length,
+        "max_ratio": filters.max_ratio,
+        "keep_text": keep_text,
+    }
+    if not _is_whole(folder, key, texts):
+        begin()
+        _make(folder, key, texts, tokenizer, filters, check)
+    return _map(folder, _manifest(folder))
+
+
+def _make(
+    folder: Path,
+    key: dict[str, Any],
+    texts: Sequence[ParallelText],
+    tokenizer: Tokenizer,
+    filters: DataConfig,
+    check: Callable[[], None],
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    hashes = _hashes(texts)
+    (folder / MANIFEST).unlink(missing_ok=True)  # from here until it is written again, nothing is here
+    dropped: dict[str, int] = {}
+    with contextlib.ExitStack() as files:
+
+        def writer(name: str, typecode: str) -> SequencesWriter:
+            def create(path: Path) -> BinaryIO:
+                path.unlink(missing_ok=True)  # a file that is still mapped must not change
+                return files.enter_context(open(path, "wb"))
+
+            return SequencesWriter(create(folder / name), create(folder / f"{name}.offsets"), typecode)
+
+        pieces = [writer(f"{side}.ids", "i") for side in SIDES]
+        words = [writer(f"{side}.text", "B") for side in SIDES] if key["keep_text"] else []
+        for pair, ids in tokenized_pairs(texts, tokenizer, filters, dropped=dropped, check=check):
+            for side_writer, row in zip(pieces, ids, strict=True):
+                side_writer.append(row)
+            for text_writer, sentence in zip(words, pair, strict=False):
+                text_writer.append(sentence.encode())
+    content = {**key, "pairs": pieces[0].count, "dropped": dropped, "texts": hashes}
+    corpus = _map(folder, content)
+    check_not_empty(corpus, texts)
+    content["arrays"] = _digest(corpus)
+    write_atomically(folder / MANIFEST, json.dumps(content, indent=1).encode())
+
+
+def _is_whole(folder: Path, key: dict[str, Any], texts: Sequence[ParallelText]) -> bool:
+    """Whether the corpus is here, undamaged, and was made of this text by these rules."""
+    try:
+        content = _manifest(folder)
+        same = all(content[name] == value for name, value in key.items())
+        return same and content["texts"] == _hashes(texts) and content["arrays"] == _digest(_map(folder, content))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError):
+        return False
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes()[:100_000])
+    return content
+
+
+def _map(folder: Path, content: dict[str, Any]) -> Corpus:
+    """The corpus, mapped: nothing is read until it is looked at.
+
+    Raises:
+        OSError, ValueError, RuntimeError: where a file is missing or cannot be of this corpus.
+    """
+
+    def sequences(name: str, dtype: torch.dtype) -> Sequences:
+        offsets = _array(folder / f"{name}.offsets", torch.int64)
+        items = _array(folder / name, dtype)
+        if len(offsets) != content["pairs"] + 1 or len(items) != offsets[-1]:
+            raise ValueError(f"{folder / name}: not of the size that {MANIFEST} tells")
+        return Sequences(items, offsets)
+
+    source, target = (sequences(f"{side}.ids", torch.int32) for side in SIDES)
+    words = [Sentences(sequences(f"{side}.text", torch.uint8)) for side in SIDES if content["keep_text"]]
+    return Corpus(source, target, (words[0], words[1]) if words else None, content["dropped"])
+
+
+def _array(path: Path, dtype: torch.dtype) -> Tensor:
+    size = path.stat().st_size // dtype.itemsize
+    return torch.from_file(str(path), shared=False, size=size, dtype=dtype) if size else torch.zeros(0, dtype=dtype)
+
+
+def _digest(corpus: Corpus) -> list[str]:
+    words = [side.utf8 for side in corpus.texts or () if isinstance(side, Sentences)]
+    return [corpus.fingerprint, digest(*words)]
+
+
+def _hashes(texts: Sequence[ParallelText]) -> list[str]:
+    """SHA-256 of each file; empty for one that cannot be read, which is told by whoever reads it."""
+    found = []
+    for text in texts:
+        for path in text.files:
+            try:
+                with open(path, "rb") as file:
+                    found.append(hashlib.file_digest(file, "sha256").hexdigest())
+            except OSError:
+                found.append("")
+    return found
