@@ -31,11 +31,14 @@ MODEL, TRAINING, STATE, MANIFEST = "model.safetensors", "training.safetensors", 
 
 
 def identity(config: Config) -> str:
-    """SHA-256 of what makes the config that of this run: all but the keys that may change when it goes on."""
-    data = config.model_dump(mode="json")
+    """SHA-256 of what makes the config that of this run: all but the keys that may change when it goes on.
+
+    Keys at their defaults are left out, so that a later version, which knows more keys, finds the same.
+    """
+    data = config.model_dump(mode="json", exclude_defaults=True)
     for key in CHANGEABLE:
         section, name = key.split(".")
-        del data[section][name]
+        data.get(section, {}).pop(name, None)
     return sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode())
 
 

@@ -198,7 +198,11 @@ class ModelConfig(Section):
     tie_embeddings: Literal["none", "target", "all"] = "none"
     """Share one matrix: target embedding and output (two-way), or the source embedding too (three-way)."""
     dropout: Rate = 0.2
-    """On embeddings, between layers and on the readout."""
+    """Between layers and on the readout."""
+    embedding_dropout: Rate | None = None
+    """On embeddings; default: dropout."""
+    encoder_dropout: Rate = 0.0
+    """On the encoder's states, as attention sees them."""
     word_dropout: Rate = 0.0
     """Share of input tokens replaced by the unknown piece in training."""
 
