@@ -1,26 +1,31 @@
 """One step loop for all searches. It knows small roles only: the model steps, filters forbid, a search chooses, and
 finished hypotheses are ranked by their length-normalized score.
 
-Shapes: B sentences still searched, Q hypotheses of each at this step, M candidates, S source, V vocabulary.
+A sentence that is done makes room for the next one, so that the products stay large until the last.
+Shapes: B sentences searched together, Q hypotheses of each at this step, M candidates, S source, V vocabulary.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import log_softmax, pad
 
 from s2s_cli.config import DecodingConfig
 from s2s_cli.errors import RunFailed
 from s2s_cli.model.interface import DecoderState, Memory, Step
 
-# Finished sentences are taken out of a batch once they are this share of it.
-COMPACT_SHARE = 0.25
+# Rows of finished sentences are given to others, or taken out, once they are this share.
+FREE_SHARE = 0.1
+BLOCK = 128
+NO_LIMIT = 2**40
 
 
 class Model(Protocol):
@@ -56,45 +61,58 @@ class Candidates(NamedTuple):
 class Search(Protocol):
     """Chooses among the extensions of the hypotheses."""
 
-    def choose(self, logits_BQV: Tensor, lse_BQ: Tensor, scores_BQ: Tensor) -> Candidates:
-        """Args: logits after the filters; the logsumexp before them; the hypotheses' log-probabilities so far."""
+    def choose(self, extensions_BQV: Tensor, scores_BQ: Tensor) -> Candidates:
+        """Args: log-probabilities of the extensions, after the filters; and of the hypotheses so far."""
         ...
 
 
 class Greedy:
-    """The single best extension."""
+    """The best extension."""
 
     def __init__(self, config: DecodingConfig) -> None:
-        pass
+        self.width = 1
 
-    def choose(self, logits_BQV: Tensor, lse_BQ: Tensor, scores_BQ: Tensor) -> Candidates:
-        best_B1, tokens_B1 = logits_BQV.squeeze(1).max(dim=-1, keepdim=True)
-        return Candidates(scores_BQ + best_B1 - lse_BQ, tokens_B1, torch.zeros_like(tokens_B1))
+    def choose(self, extensions_BQV: Tensor, scores_BQ: Tensor) -> Candidates:
+        """The `width` best extensions of each sentence.
+
+        They lie in the `width` blocks of the vocabulary with the largest maxima, and only those are sorted: the whole
+        of it is passed over once.
+        """
+        sentences, queries, size = extensions_BQV.shape
+        block = _block_size(size)
+        blocks_BQPV = extensions_BQV.view(sentences, queries, -1, block)
+        maxima_BP = (blocks_BQPV.amax(dim=-1) + scores_BQ[:, :, None]).flatten(1)
+        index_BI = maxima_BP.topk(min(self.width, maxima_BP.shape[1])).indices
+        parents_BI = index_BI // (size // block)
+        first_B1 = torch.arange(sentences, device=index_BI.device)[:, None] * maxima_BP.shape[1]
+        chosen_BIV = blocks_BQPV.flatten(0, 2)[first_B1 + index_BI] + scores_BQ.gather(1, parents_BI)[:, :, None]
+        scores_BM, at_BM = chosen_BIV.flatten(1).topk(min(self.width, chosen_BIV[0].numel()))
+        which_BM = at_BM // block
+        tokens_BM = index_BI.gather(1, which_BM) % (size // block) * block + at_BM % block
+        return Candidates(scores_BM, tokens_BM, parents_BI.gather(1, which_BM))
 
 
-class Beam:
-    """The 2K best extensions: enough for K that go on, even where K end. Top-k on logits, so V is passed over once."""
+class Beam(Greedy):
+    """The 2K best extensions: enough for K that go on, even where K end."""
 
     def __init__(self, config: DecodingConfig) -> None:
         self.width = 2 * config.beam
 
-    def choose(self, logits_BQV: Tensor, lse_BQ: Tensor, scores_BQ: Tensor) -> Candidates:
-        best_BQM, tokens_BQM = logits_BQV.topk(min(self.width, logits_BQV.shape[-1]), dim=-1)
-        total_BQM = best_BQM + (scores_BQ - lse_BQ)[:, :, None]
-        each = total_BQM.shape[-1]
-        flat = total_BQM.flatten(1)
-        scores_BM, index_BM = flat.topk(min(self.width, flat.shape[1]), dim=-1)
-        return Candidates(scores_BM, tokens_BQM.flatten(1).gather(1, index_BM), index_BM // each)
+
+SEARCHES: dict[str, type[Greedy]] = {"greedy": Greedy, "beam": Beam}
 
 
-SEARCHES: dict[str, type[Greedy] | type[Beam]] = {"greedy": Greedy, "beam": Beam}
+@cache
+def _block_size(size: int) -> int:
+    """The largest divisor of a vocabulary's size that is no more than BLOCK."""
+    return next(block for block in range(min(BLOCK, size), 0, -1) if size % block == 0)
 
 
 class Filter(Protocol):
-    """Forbids extensions by setting their logits to minus infinity, in place."""
+    """Forbids extensions by setting their log-probabilities to minus infinity, in place."""
 
-    def apply(self, logits_BQV: Tensor, length: int, limit_B: Tensor) -> None:
-        """Args: the logits; pieces so far; the most pieces of each sentence, the end included."""
+    def apply(self, extensions_BQV: Tensor, length_B: Tensor, limit_B: Tensor) -> None:
+        """Args: the log-probabilities; pieces so far; the most pieces of each sentence, the end included."""
         ...
 
 
@@ -104,8 +122,8 @@ class Suppress:
     def __init__(self, ids: Sequence[int]) -> None:
         self.ids = list(ids)
 
-    def apply(self, logits_BQV: Tensor, length: int, limit_B: Tensor) -> None:
-        logits_BQV[:, :, self.ids] = -math.inf
+    def apply(self, extensions_BQV: Tensor, length_B: Tensor, limit_B: Tensor) -> None:
+        extensions_BQV[:, :, self.ids] = -math.inf
 
 
 class EndAtLimit:
@@ -114,17 +132,21 @@ class EndAtLimit:
     def __init__(self, eos: int) -> None:
         self.eos = eos
 
-    def apply(self, logits_BQV: Tensor, length: int, limit_B: Tensor) -> None:
-        at_limit_B = limit_B <= length + 1
+    def apply(self, extensions_BQV: Tensor, length_B: Tensor, limit_B: Tensor) -> None:
+        at_limit_B = limit_B <= length_B + 1
         if bool(at_limit_B.any()):
-            end_BQ = logits_BQV[:, :, self.eos].clone()
-            logits_BQV.masked_fill_(at_limit_B[:, None, None], -math.inf)
-            logits_BQV[:, :, self.eos] = end_BQ
+            end_BQ = extensions_BQV[:, :, self.eos].clone()
+            extensions_BQV.masked_fill_(at_limit_B[:, None, None], -math.inf)
+            extensions_BQV[:, :, self.eos] = end_BQ
 
 
-def length_penalty(length: int, alpha: float) -> float:
+Length = TypeVar("Length", int, Tensor)
+
+
+def length_penalty(length: Length, alpha: float) -> Length:
     """Wu et al. 2016, equation 14: ((5 + |Y|) / 6) ** alpha, the end of sentence counted."""
-    return float(((5 + length) / 6) ** alpha)
+    penalty: Length = ((5 + length) / 6) ** alpha
+    return penalty
 
 
 class _Pool:
@@ -144,59 +166,117 @@ class _Pool:
         return self.items[0][0] if len(self.items) == self.size else -math.inf
 
 
-@dataclass(frozen=True)
 class _Past:
-    """One step of all sentences, to walk back along."""
+    """One step of many sentences, to walk back along."""
 
-    rows: dict[int, int]  # sentence to its row in the tensors
-    tokens_BQ: Tensor
-    parents_BQ: Tensor
-    weights_BQS: Tensor | None
+    def __init__(self, tokens_BQ: Tensor, parents_BQ: Tensor, weights_BQS: Tensor | None) -> None:
+        self._tokens_BQ, self._parents_BQ, self.weights_BQS = tokens_BQ, parents_BQ, weights_BQS
+
+    @cached_property
+    def tokens(self) -> list[list[int]]:
+        """The pieces that were chosen, (B, Q)."""
+        return self._tokens_BQ.tolist()
+
+    @cached_property
+    def parents(self) -> list[list[int]]:
+        """The hypotheses that they continue, (B, Q)."""
+        return self._parents_BQ.tolist()
 
 
 @dataclass
-class _Alive:
-    """The sentences still searched and their hypotheses: row b of each tensor is of sentence `sentences[b]`."""
+class _Sentence:
+    """What was found of one sentence."""
 
-    sentences: list[int]
+    number: int
+    source_length: int
+    pool: _Pool
+    trail: list[tuple[_Past, int]] = field(default_factory=list)
+    """Its steps, and its row in each."""
+
+    def hypotheses(self) -> list[Hypothesis]:
+        """The best first."""
+        return [self._trace(*item) for item in sorted(self.pool.items)[::-1]]
+
+    def _trace(self, score: float, log_probability: float, step: int, query: int) -> Hypothesis:
+        """Walks back from the step at which a hypothesis ended; a pool's steps and rows are negative."""
+        ids: list[int] = []
+        weights: list[Tensor] = []
+        query = -query
+        for number in range(-step, -1, -1):
+            past, row = self.trail[number]
+            if past.weights_BQS is not None:
+                weights.append(past.weights_BQS[row, query, : self.source_length])
+            if number:
+                past, row = self.trail[number - 1]
+                ids.append(past.tokens[row][query])
+                query = past.parents[row][query]
+        attention = torch.stack(weights[::-1]) if weights else None
+        return Hypothesis(tuple(ids[::-1]), log_probability, score, attention)
+
+
+class Sources(NamedTuple):
+    """Sentences that are encoded together."""
+
+    src_BS: Tensor
+    """Piece ids, padded at the end."""
+    src_len_B: Tensor
+    limit_B: Tensor
+    """Most pieces of each translation, the end of sentence included."""
+
+
+@dataclass
+class _Flight:
+    """Sentences that are searched together: row b of each tensor is of `sentences[b]`; None where a row is free."""
+
+    sentences: list[_Sentence | None]
     memory: Memory
     state: DecoderState
     tokens_BQ: Tensor
     scores_BQ: Tensor
+    """Log-probabilities so far; minus infinity where there is no hypothesis."""
+    length_B: Tensor
     limit_B: Tensor
     threshold_B: Tensor
     """What a finished hypothesis must exceed to count."""
 
+    def rows(self, *, free: bool) -> list[int]:
+        """The rows that are free, or those that are not."""
+        return [row for row, sentence in enumerate(self.sentences) if (sentence is None) == free]
+
+    def keep(self, rows: list[int]) -> _Flight:
+        """Some of the sentences."""
+        index = torch.tensor(rows, dtype=torch.int64, device=self.limit_B.device)
+        return _Flight(
+            [self.sentences[row] for row in rows],
+            self.memory.select(index),
+            self.state.select(self._hypotheses(index)),
+            *(tensor[index] for tensor in self._tensors),
+        )
+
+    def take_in(self, others: _Flight) -> None:
+        """Puts others, no more than there are free rows, into those."""
+        rows = self.rows(free=True)[: len(others.sentences)]
+        for row, sentence in zip(rows, others.sentences, strict=True):
+            self.sentences[row] = sentence
+        index = torch.tensor(rows, dtype=torch.int64, device=self.limit_B.device)
+        self.memory = self.memory.replace(index, others.memory).trimmed()
+        self.state = self.state.replace(self._hypotheses(index), others.state)
+        for mine, theirs in zip(self._tensors, others._tensors, strict=True):
+            mine[index] = theirs
+
     @property
-    def rows(self) -> dict[int, int]:
-        """The row of each sentence."""
-        return {sentence: row for row, sentence in enumerate(self.sentences)}
+    def _tensors(self) -> tuple[Tensor, ...]:
+        return self.tokens_BQ, self.scores_BQ, self.length_B, self.limit_B, self.threshold_B
 
-    def go_on(self, tokens_BQ: Tensor, scores_BQ: Tensor, parents_BQ: Tensor, after: DecoderState) -> None:
-        """Takes up the next hypotheses, each from its parent; sentences without any leave once they are many.
-
-        Args:
-            tokens_BQ, scores_BQ, parents_BQ: the hypotheses; minus infinity where a sentence is done.
-            after: the states of the hypotheses before them.
-        """
-        first_B1 = torch.arange(len(self.sentences), device=parents_BQ.device)[:, None] * self.tokens_BQ.shape[1]
-        self.tokens_BQ, self.scores_BQ, choice_BQ = tokens_BQ, scores_BQ, first_B1 + parents_BQ
-        keep = (scores_BQ[:, 0] > -math.inf).nonzero().squeeze(1)
-        if len(keep) <= len(self.sentences) * (1 - COMPACT_SHARE):
-            self.sentences = [self.sentences[row] for row in keep.tolist()]
-            self.memory = self.memory.select(keep)
-            self.tokens_BQ, self.scores_BQ, choice_BQ = tokens_BQ[keep], scores_BQ[keep], choice_BQ[keep]
-            self.limit_B, self.threshold_B = self.limit_B[keep], self.threshold_B[keep]
-        if self.sentences:
-            self.state = after.select(choice_BQ.flatten())
+    def _hypotheses(self, rows: Tensor) -> Tensor:
+        queries = self.tokens_BQ.shape[1]
+        return (rows[:, None] * queries + torch.arange(queries, device=rows.device)).flatten()
 
 
 @torch.inference_mode()
 def decode(
     model: Model,
-    src_BS: Tensor,
-    src_len_B: Tensor,
-    limit_B: Tensor,
+    batches: Iterable[Sources],
     config: DecodingConfig,
     *,
     bos: int,
@@ -205,12 +285,11 @@ def decode(
     search: Search | None = None,
     keep_attention: bool = False,
 ) -> list[list[Hypothesis]]:
-    """Translates a batch.
+    """Translates sentences, no more of them at a time than the first batch has.
 
     Args:
         model: encodes and steps.
-        src_BS, src_len_B: padded sources.
-        limit_B: most pieces of each translation, the end of sentence included.
+        batches: the sources; the next is asked for when there is room.
         config: beam, n_best, length penalty, stopping.
         bos, eos: the pieces that start and end a target.
         suppress: pieces that may not be produced.
@@ -221,70 +300,117 @@ def decode(
         For each sentence its `n_best` hypotheses (fewer where there are no more), best first.
     """
     chooser = search or SEARCHES["greedy" if config.beam == 1 else "beam"](config)
-    filters: list[Filter] = [Suppress(suppress), EndAtLimit(eos)]
-    pools = [_Pool(config.n_best) for _ in range(len(src_BS))]
-    bos_B1 = torch.full((len(src_BS), 1), bos, device=src_BS.device)
-    zero_B1 = torch.zeros(bos_B1.shape, device=src_BS.device)
-    threshold_B = torch.full((len(src_BS),), -math.inf, device=src_BS.device)
-    alive = _Alive(list(range(len(src_BS))), *model.encode(src_BS, src_len_B), bos_B1, zero_B1, limit_B, threshold_B)
-    longest = int(limit_B.max())
-    past: list[_Past] = []
-    while alive.sentences:
-        length = len(past) + 1
-        step = model.step(alive.tokens_BQ, alive.state, alive.memory)
-        found = _extend(step, alive, filters, chooser, len(past))
-        ends_BM = found.tokens_BM == eos
-        _take_finished(found, ends_BM[:, : config.beam], alive, pools, len(past), config.length_penalty)
-        width = min(config.beam, ends_BM.shape[1])
-        scores_BQ, index_BQ = found.scores_BM.masked_fill(ends_BM, -math.inf).topk(width, dim=-1)
+    stepper = _Stepper(model, config, [Suppress(suppress), EndAtLimit(eos)], chooser, bos, eos, keep_attention)
+    coming = (stepper.begin(sources) for sources in batches)
+    flight, waiting = next(coming, None), None
+    while flight:
+        free = flight.rows(free=True)
+        if len(free) >= max(1, FREE_SHARE * len(flight.sentences)):
+            waiting = waiting or next(coming, None)
+            if waiting:
+                ready = waiting.rows(free=False)
+                flight.take_in(waiting.keep(ready[: len(free)]))
+                waiting = waiting.keep(ready[len(free) :]) if len(ready) > len(free) else None
+                continue
+            flight = flight.keep(flight.rows(free=False)) if len(free) < len(flight.sentences) else None
+        if flight:
+            stepper.advance(flight)
+    return stepper.found
+
+
+class _Stepper:
+    """Begins sentences and takes steps; `found` holds the hypotheses of each, once it is done."""
+
+    def __init__(
+        self,
+        model: Model,
+        config: DecodingConfig,
+        filters: Sequence[Filter],
+        search: Search,
+        bos: int,
+        eos: int,
+        keep_attention: bool,
+    ) -> None:
+        self.model, self.config, self.filters, self.search = model, config, filters, search
+        self.bos, self.eos, self.keep_attention = bos, eos, keep_attention
+        self.found: list[list[Hypothesis]] = []
+
+    def begin(self, sources: Sources) -> _Flight:
+        """Encodes sentences and takes their first step, which needs one hypothesis of each only."""
+        size, device = len(sources.src_BS), sources.src_BS.device
+        flight = _Flight(
+            [
+                _Sentence(len(self.found) + i, n, _Pool(self.config.n_best))
+                for i, n in enumerate(sources.src_len_B.tolist())
+            ],
+            *self.model.encode(sources.src_BS, sources.src_len_B),
+            tokens_BQ=torch.full((size, 1), self.bos, device=device),
+            scores_BQ=torch.zeros(size, 1, device=device),
+            length_B=torch.zeros(size, dtype=torch.int64, device=device),
+            limit_B=sources.limit_B.clone(),
+            threshold_B=torch.full((size,), -math.inf, device=device),
+        )
+        self.found += [[] for _ in range(size)]
+        self.advance(flight)
+        return flight
+
+    def advance(self, flight: _Flight) -> None:
+        """One step: extends all hypotheses, keeps the best, and frees the rows of the sentences that are done."""
+        beam, queries = self.config.beam, flight.tokens_BQ.shape[1]
+        step = self.model.step(flight.tokens_BQ, flight.state, flight.memory)
+        found = self._extend(step, flight)
+        flight.length_B += 1
+        ends_BM = found.tokens_BM == self.eos
+        self._take_finished(found, ends_BM[:, :beam], flight)
+        scores_BQ, index_BQ = found.scores_BM.masked_fill(ends_BM, -math.inf).topk(min(beam, ends_BM.shape[1]))
         tokens_BQ, parents_BQ = found.tokens_BM.gather(1, index_BQ), found.parents_BM.gather(1, index_BQ)
-        past.append(_Past(alive.rows, tokens_BQ, parents_BQ, step.weights_BQS if keep_attention else None))
+        missing = (0, beam - index_BQ.shape[1])
+        scores_BQ, tokens_BQ, parents_BQ = (
+            pad(scores_BQ, missing, value=-math.inf),
+            pad(tokens_BQ, missing),
+            pad(parents_BQ, missing),
+        )
+        past = _Past(tokens_BQ, parents_BQ, step.weights_BQS if self.keep_attention else None)
+        for row, sentence in enumerate(flight.sentences):
+            if sentence:
+                sentence.trail.append((past, row))
         # The best that a living hypothesis may still reach: its score at this length, or (exact) at any length.
-        reach = length_penalty(longest if config.stopping == "exact" else length, config.length_penalty)
-        done_B = scores_BQ[:, 0] / reach <= alive.threshold_B
-        alive.go_on(tokens_BQ, scores_BQ.masked_fill(done_B[:, None], -math.inf), parents_BQ, step.state)
-    return [[_trace(past, sentence, *item) for item in sorted(pool.items)[::-1]] for sentence, pool in enumerate(pools)]
+        longest_B = flight.limit_B if self.config.stopping == "exact" else flight.length_B
+        done_B = scores_BQ[:, 0] / length_penalty(longest_B, self.config.length_penalty) <= flight.threshold_B
+        self._land(flight, done_B)
+        first_B1 = torch.arange(len(done_B), device=done_B.device)[:, None] * queries
+        flight.state = step.state.select((first_B1 + parents_BQ).flatten())
+        flight.tokens_BQ, flight.scores_BQ = tokens_BQ, scores_BQ.masked_fill(done_B[:, None], -math.inf)
 
+    def _extend(self, step: Step, flight: _Flight) -> Candidates:
+        """The extensions that the filters allow and the search considers."""
+        extensions_BQV = log_softmax(step.logits_BQV, dim=-1, dtype=torch.float32)
+        for rule in self.filters:
+            rule.apply(extensions_BQV, flight.length_B, flight.limit_B)
+        found = self.search.choose(extensions_BQV, flight.scores_BQ)
+        if bool(found.scores_BM.isnan().any()):
+            raise RunFailed("the model gives scores that are no numbers: use another checkpoint")
+        return found
 
-def _extend(step: Step, alive: _Alive, filters: Sequence[Filter], search: Search, length: int) -> Candidates:
-    """The extensions that the filters allow and the search considers."""
-    logits_BQV = step.logits_BQV.float()
-    lse_BQ = torch.logsumexp(logits_BQV, dim=-1)
-    if not bool(torch.isfinite(lse_BQ).all()):
-        raise RunFailed("the model gives scores that are no numbers: use another checkpoint")
-    for rule in filters:
-        rule.apply(logits_BQV, length, alive.limit_B)
-    return search.choose(logits_BQV, lse_BQ, alive.scores_BQ)
+    def _take_finished(self, found: Candidates, ends_BM: Tensor, flight: _Flight) -> None:
+        """Puts the candidates that end, of those ranked within the beam, into the pools of their sentences."""
+        finished_BM = ends_BM & (found.scores_BM[:, : ends_BM.shape[1]] > -math.inf)
+        rows_F, ranks_F = finished_BM.nonzero(as_tuple=True)
+        totals, parents = found.scores_BM[rows_F, ranks_F].tolist(), found.parents_BM[rows_F, ranks_F].tolist()
+        thresholds = []
+        for row, total, parent in zip(rows_F.tolist(), totals, parents, strict=True):
+            sentence = flight.sentences[row]
+            assert sentence, "a free row has no hypotheses"
+            step = len(sentence.trail)
+            sentence.pool.add(total / length_penalty(step + 1, self.config.length_penalty), total, step, parent)
+            thresholds.append(sentence.pool.threshold)
+        if thresholds:
+            flight.threshold_B[rows_F] = torch.tensor(thresholds, device=rows_F.device)
 
-
-def _take_finished(
-    found: Candidates, ends_BM: Tensor, alive: _Alive, pools: Sequence[_Pool], step: int, alpha: float
-) -> None:
-    """Puts the candidates that end, of those ranked within the beam, into the pools of their sentences."""
-    penalty = length_penalty(step + 1, alpha)
-    finished_BM = ends_BM & (found.scores_BM[:, : ends_BM.shape[1]] > -math.inf)
-    for row, rank in finished_BM.nonzero().tolist():
-        total, parent = float(found.scores_BM[row, rank]), int(found.parents_BM[row, rank])
-        pool = pools[alive.sentences[row]]
-        pool.add(total / penalty, total, step, parent)
-        alive.threshold_B[row] = pool.threshold
-
-
-def _trace(
-    past: Sequence[_Past], sentence: int, score: float, log_probability: float, step: int, row: int
-) -> Hypothesis:
-    """Walks back from the step at which a hypothesis ended."""
-    ids: list[int] = []
-    weights: list[Tensor] = []
-    query = -row
-    for number in range(-step, -1, -1):
-        now = past[number]
-        if now.weights_BQS is not None:
-            weights.append(now.weights_BQS[now.rows[sentence], query])
-        if number:
-            before = past[number - 1]
-            at = before.rows[sentence]
-            ids.append(int(before.tokens_BQ[at, query]))
-            query = int(before.parents_BQ[at, query])
-    attention = torch.stack(weights[::-1]) if weights else None
-    return Hypothesis(tuple(ids[::-1]), log_probability, score, attention)
+    def _land(self, flight: _Flight, done_B: Tensor) -> None:
+        """Frees the rows of sentences that are done."""
+        flight.limit_B.masked_fill_(done_B, NO_LIMIT)
+        for row in done_B.nonzero().flatten().tolist():
+            if sentence := flight.sentences[row]:
+                self.found[sentence.number] = sentence.hypotheses()
+                flight.sentences[row] = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -17,10 +18,17 @@ from s2s_cli.config import DecodingConfig
 from s2s_cli.config_file import change
 from s2s_cli.data.batches import pad_rows
 from s2s_cli.data.tokenizer import Tokenizer
-from s2s_cli.device import autocast, choose_device, choose_precision, explain_memory, keep_freed_memory
-from s2s_cli.model.seq2seq import Seq2Seq
+from s2s_cli.device import (
+    autocast,
+    choose_device,
+    choose_precision,
+    explain_memory,
+    keep_freed_memory,
+    share_threads,
+)
+from s2s_cli.model.seq2seq import Seq2Seq, TabledInputs
 from s2s_cli.run import RunDirectory
-from s2s_cli.search import Hypothesis, decode
+from s2s_cli.search import Hypothesis, Sources, decode
 
 FIRST_WINDOW, LAST_WINDOW = 64, 1024  # lines translated together: few at first, so that output comes early
 PAUSE_SECONDS = 0.02
@@ -28,6 +36,8 @@ WINDOW_BYTES = 1 << 22  # the same for long lines
 MAX_LINE_BYTES = 1_000_000
 READ_BYTES = 1 << 16
 EXTRA_LENGTH = 10
+TABLE_BYTES = 1 << 28
+MOST_WORKERS, WORKER_SENTENCES = 4, 16
 
 # To Unicode these too end a line or are no text: one input line must stay one line, here and for whoever reads on.
 _REPAIRS = dict.fromkeys(map(ord, "\0\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), " ") | {ord("\ufeff"): ""}
@@ -90,6 +100,7 @@ class Translator:
     keep_attention: bool = False
     notices: Notices = field(default_factory=Notices)
     _shortened: set[str] = field(default_factory=set, init=False, repr=False)
+    _tabled: TabledInputs | None = field(default=None, init=False, repr=False)
     between_batches: Callable[[], None] = lambda: None
     """Called between batches; may raise to stop."""
 
@@ -127,38 +138,71 @@ class Translator:
             if not ids
         }
         ended: set[str] = set()
+        self._use_table(self.config.beam * sum(map(len, sources)))
         order = sorted((i for i, ids in enumerate(sources) if ids), key=lambda i: -len(sources[i]))
-        for start in range(0, len(order), self.config.batch_size):
-            self.between_batches()
-            rows = order[start : start + self.config.batch_size]
-            for row, hypotheses in zip(rows, self._decode([sources[row] for row in rows]), strict=True):
-                found[unique[row]] = [self._translation(sources[row], hypothesis) for hypothesis in hypotheses]
-                if len(hypotheses[0].ids) + 1 >= self.config.max_length:
-                    ended.add(unique[row])
+        for row, hypotheses in zip(order, self._decode([sources[row] for row in order]), strict=True):
+            found[unique[row]] = [self._translation(sources[row], hypothesis) for hypothesis in hypotheses]
+            if len(hypotheses[0].ids) + 1 >= self.config.max_length:
+                ended.add(unique[row])
         self.notices.ended += sum(line in ended for line in lines)
         return [found[line] for line in lines]
 
+    def _use_table(self, steps: int) -> None:
+        """Makes the table of inputs once so many steps lie ahead that it pays, and where it is not too large."""
+        size = self.model.decoder.gates * len(self.tokenizer.target)
+        if self._tabled or steps < len(self.tokenizer.target) or 4 * size > TABLE_BYTES:
+            return
+        precision = choose_precision(self.config.precision, self.device)
+        with self._inference(), torch.inference_mode(), autocast(self.device, precision):
+            self._tabled = TabledInputs(self.model)
+
     def _decode(self, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
-        """Decodes one batch of sources, none empty."""
-        source, target, config = self.tokenizer.source.specials, self.tokenizer.target.specials, self.config
-        src_BS, src_len_B = pad_rows([[*ids, source.eos] for ids in sources], source.pad)
-        limits = [min(config.max_length, int(config.max_length_ratio * len(ids)) + EXTRA_LENGTH) for ids in sources]
+        """Decodes sources, none empty: where there are many, by workers that share them."""
+        target, config = self.tokenizer.target.specials, self.config
         forbidden = {target.pad, target.bos, *([] if config.allow_unknown else [target.unk])} - {target.eos}
-        was_training = self.model.training
-        self.model.eval()
-        try:
+
+        def work(share: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
             with autocast(self.device, choose_precision(config.precision, self.device)):
                 return decode(
-                    self.model,
-                    src_BS.to(self.device),
-                    src_len_B.to(self.device),
-                    torch.tensor(limits, device=self.device),
+                    self._tabled or self.model,
+                    self._batches(share),
                     config,
                     bos=target.bos,
                     eos=target.eos,
                     suppress=sorted(forbidden),
                     keep_attention=self.keep_attention,
                 )
+
+        found: list[list[Hypothesis]] = [[] for _ in sources]
+        workers = self._workers(len(sources))
+        with self._inference():
+            shares = share_threads(work, [sources[first::workers] for first in range(workers)])
+            for first, share in enumerate(shares):
+                found[first::workers] = share
+        return found
+
+    def _workers(self, sentences: int) -> int:
+        """Threads of the interpreter among which sentences are shared; at most four, since it runs one at a time."""
+        if self.device.type != "cpu":
+            return 1
+        return max(1, min(MOST_WORKERS, torch.get_num_threads(), sentences // WORKER_SENTENCES))
+
+    def _batches(self, sources: Sequence[Sequence[int]]) -> Iterator[Sources]:
+        special, config = self.tokenizer.source.specials, self.config
+        for start in range(0, len(sources), config.batch_size):
+            self.between_batches()
+            batch = sources[start : start + config.batch_size]
+            limits = [min(config.max_length, int(config.max_length_ratio * len(ids)) + EXTRA_LENGTH) for ids in batch]
+            padded = pad_rows([[*ids, special.eos] for ids in batch], special.pad)
+            yield Sources(*(tensor.to(self.device) for tensor in (*padded, torch.tensor(limits))))
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        """The model in evaluation mode, and a clear end where memory runs out."""
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            yield
         except (RuntimeError, MemoryError) as error:
             raise explain_memory(error, "lower decoding.batch_size or decoding.beam") or error from None
         finally:

@@ -17,10 +17,11 @@ from s2s_cli.data.batches import Batch, pad_rows
 from s2s_cli.model.attention import ATTENTIONS
 from s2s_cli.model.interface import DecoderState, Memory, Step
 from s2s_cli.model.seq2seq import Seq2Seq
-from s2s_cli.search import SEARCHES, Beam, Greedy, Hypothesis, decode, length_penalty
+from s2s_cli.search import SEARCHES, Beam, Greedy, Hypothesis, Sources, decode, length_penalty
 
 BOS, EOS = 0, 1
 WIDTH = 6
+LOOKS = 4  # source positions that the toy's attention weights are for
 Ids = tuple[int, ...]
 Scored = tuple[float, float, Ids]  # score, log-probability, pieces without the end
 
@@ -36,14 +37,16 @@ class Toy:
 
         self.size, self.sharpness, self.steps = size, sharpness, 0
         self.sentences, self.pieces = draw(50, WIDTH), draw(size, WIDTH)
-        self.recurrent, self.output, self.look = draw(WIDTH, WIDTH), draw(size, WIDTH), draw(WIDTH, 4)
+        self.recurrent, self.output, self.look = draw(WIDTH, WIDTH), draw(size, WIDTH), draw(WIDTH, LOOKS)
 
     def _next(self, h: Tensor, tokens: Tensor, sentence: Tensor) -> Tensor:
         return torch.tanh(h @ self.recurrent.t() + self.pieces[tokens] + sentence)
 
     def encode(self, src_BS: Tensor, src_len_B: Tensor) -> tuple[Memory, DecoderState]:
         values_BC = self.sentences[src_BS[:, 0]]
-        memory = Memory(values_BC[:, None], values_BC[:, None], torch.ones(len(src_BS), 1, dtype=torch.bool), values_BC)
+        memory = Memory(
+            values_BC[:, None], values_BC[:, None], torch.ones(len(src_BS), LOOKS, dtype=torch.bool), values_BC
+        )
         rows = torch.zeros(len(src_BS), WIDTH, dtype=torch.float64)
         return memory, DecoderState(((rows,),), torch.zeros(len(src_BS), 0))
 
@@ -75,8 +78,11 @@ class Toy:
 def run(
     model: Toy, sentences: Sequence[int], limits: Sequence[int], config: DecodingConfig, **options: object
 ) -> list[list[Hypothesis]]:
-    src_BS = torch.tensor(sentences)[:, None]
-    return decode(model, src_BS, torch.ones(len(src_BS)), torch.tensor(limits), config, bos=BOS, eos=EOS, **options)
+    at_once = options.pop("at_once", len(sentences))
+    assert isinstance(at_once, int)
+    every = torch.tensor(sentences)[:, None], torch.full((len(sentences),), LOOKS), torch.tensor(limits)
+    batches = (Sources(*parts) for parts in zip(*(tensor.split(at_once) for tensor in every), strict=True))
+    return decode(model, batches, config, bos=BOS, eos=EOS, **options)
 
 
 def penalized(log_probability: float, length: int, alpha: float) -> float:
@@ -259,8 +265,44 @@ def test_when_finished_sentences_leave_the_batch_does_not_matter(
 ) -> None:
     model, sentences, limits = ragged(5)
     expected = run(model, sentences, limits, config, keep_attention=True)
-    monkeypatch.setattr(search, "COMPACT_SHARE", share)
+    monkeypatch.setattr(search, "FREE_SHARE", share)
     assert_alike(run(model, sentences, limits, config, keep_attention=True), expected)
+
+
+@pytest.mark.parametrize("config", SEVERAL)
+@pytest.mark.parametrize("at_once", [1, 2, 3, 7])
+@pytest.mark.parametrize("share", [0.0001, 0.5, 1.0])
+def test_how_many_are_searched_at_once_does_not_matter(
+    config: DecodingConfig, at_once: int, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, sentences, limits = ragged(8)
+    expected = run(model, sentences, limits, config, keep_attention=True)
+    monkeypatch.setattr(search, "FREE_SHARE", share)
+    assert_alike(run(model, sentences, limits, config, keep_attention=True, at_once=at_once), expected)
+
+
+def test_rows_that_become_free_are_taken_by_the_next_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, sentences, limits = ragged(6)
+    rows: list[int] = []
+    step = model.step
+    monkeypatch.setattr(model, "step", lambda tokens, *rest: (rows.append(len(tokens)), step(tokens, *rest))[1])
+    lengths = [len(group[0].ids) + 1 for group in run(model, sentences, limits, DecodingConfig(beam=1), at_once=2)]
+    assert max(rows) == 2
+    assert sum(lengths) <= sum(rows) < sum(lengths) + max(lengths)
+
+
+@pytest.mark.parametrize("config", SEVERAL)
+def test_sources_of_any_width_are_searched_together(real: Seq2Seq, config: DecodingConfig, batch: Batch) -> None:
+    specials, limits = real.target, torch.tensor([6, 3, 9, 5])
+    together = [Sources(batch.src_BS, batch.src_len_B, limits)]
+    for order in ([0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]):
+        alone = [
+            Sources(batch.src_BS[i : i + 1, : batch.src_len_B[i]], batch.src_len_B[i : i + 1], limits[i : i + 1])
+            for i in order
+        ]
+        marks = {"bos": specials.bos, "eos": specials.eos}
+        expected = decode(real, together, config, keep_attention=True, **marks)
+        assert_alike(decode(real, alone, config, keep_attention=True, **marks), [expected[i] for i in order])
 
 
 def test_finished_sentences_are_no_longer_computed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +310,7 @@ def test_finished_sentences_are_no_longer_computed(monkeypatch: pytest.MonkeyPat
     rows: list[int] = []
     step = model.step
     monkeypatch.setattr(model, "step", lambda tokens, *rest: (rows.append(len(tokens)), step(tokens, *rest))[1])
-    monkeypatch.setattr(search, "COMPACT_SHARE", 0.0001)
+    monkeypatch.setattr(search, "FREE_SHARE", 0.0001)
     lengths = [len(group[0].ids) + 1 for group in run(model, sentences, limits, DecodingConfig(beam=1))]
     assert rows == [sum(length > at for length in lengths) for at in range(max(lengths))]
 
@@ -394,9 +436,8 @@ def real(request: pytest.FixtureRequest, make_model: Callable[..., Seq2Seq]) -> 
 def test_the_log_probability_is_that_of_teacher_forcing(real: Seq2Seq, config: DecodingConfig, batch: Batch) -> None:
     specials = real.target
     limits = torch.tensor([6, 3, 9, 5])
-    found = decode(
-        real, batch.src_BS, batch.src_len_B, limits, config, bos=specials.bos, eos=specials.eos, keep_attention=True
-    )
+    sources = [Sources(batch.src_BS, batch.src_len_B, limits)]
+    found = decode(real, sources, config, bos=specials.bos, eos=specials.eos, keep_attention=True)
     for row, group in enumerate(found):
         for hypothesis in group:
             source = batch.src_BS[row : row + 1, : batch.src_len_B[row]]

@@ -18,7 +18,7 @@ from s2s_cli.model.attention import ATTENTIONS
 from s2s_cli.model.decoder import INITIAL_STATES
 from s2s_cli.model.interface import DecoderState, Encoded, Memory
 from s2s_cli.model.recurrent import CELLS
-from s2s_cli.model.seq2seq import Seq2Seq, build_model, count_parameters, log_probabilities
+from s2s_cli.model.seq2seq import Seq2Seq, TabledInputs, build_model, count_parameters
 
 HIDDEN = 6  # of the decoder, and of an encoder state, so that every combination is allowed
 
@@ -425,13 +425,17 @@ def test_bf16_steps_are_close_to_fp32(config: ModelConfig, make_model: Callable[
     assert float((rough_weights_BTS.float() - weights_BTS).abs().max()) < 2 * BF16_TOLERANCE
 
 
-def test_log_probabilities_are_fp32_and_sum_to_one(make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
-    model = make_model(small())
-    memory, state = model.encode(batch.src_BS, batch.src_len_B)
-    step = model.step(torch.full((4, 1), 2), state, memory)
-    found = log_probabilities(step._replace(logits_BQV=step.logits_BQV.bfloat16()))
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.exp().sum(-1), torch.ones(4, 1))
+@pytest.mark.parametrize("config", [*COMBINATIONS, *SHAPES])
+def test_a_table_of_inputs_changes_nothing(config: ModelConfig, make_model: Callable[..., Seq2Seq]) -> None:
+    model = make_model(config)
+    tabled = TabledInputs(model)
+    memory, state = tabled.encode(torch.tensor([[5, 7, 3], [6, 3, 0]]), torch.tensor([3, 2]))
+    after = state
+    for _ in range(3):
+        tokens_BQ = torch.randint(len(model.output.bias), (2, 1))
+        plain, looked_up = model.step(tokens_BQ, state, memory), tabled.step(tokens_BQ, after, memory)
+        torch.testing.assert_close(looked_up.logits_BQV, plain.logits_BQV, atol=1e-5, rtol=1e-5)
+        state, after = plain.state, looked_up.state
 
 
 def test_build_model_fits_the_tokenizer(tokenizer: Tokenizer) -> None:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from s2s_cli import translate
 from s2s_cli.config import DecoderConfig, DecodingConfig, EncoderConfig, ModelConfig
 from s2s_cli.data.tokenizer import Tokenizer
+from s2s_cli.device import share_threads
 from s2s_cli.errors import S2SError, Stopped
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.translate import FIRST_WINDOW, LAST_WINDOW, MAX_LINE_BYTES, WINDOW_BYTES, Translator, read_windows
@@ -249,15 +250,11 @@ def test_output_depends_on_neither_batch_size_nor_order_nor_neighbours(beam: int
 
 
 def test_duplicates_get_the_same_and_are_decoded_once(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded = []
+    decoded: list[object] = []
     whole = translate.decode
-    monkeypatch.setattr(
-        translate,
-        "decode",
-        lambda model, src, *rest, **names: (decoded.append(len(src)), whole(model, src, *rest, **names))[1],
-    )
+    monkeypatch.setattr(translate, "decode", lambda *rest, **names: (decoded.extend(x := whole(*rest, **names)), x)[1])
     found = make().translate(["ab", "", "ba", "ab", "ab", "", "ba"])
-    assert sum(decoded) == 2
+    assert len(decoded) == 2
     assert found[0] == found[3] == found[4]
     assert found[2] == found[6]
     assert found[1][0].text == ""
@@ -562,3 +559,65 @@ def test_memory_is_bounded_however_long_a_line_is(
     assert peak < 1_500_000
     assert [len(line) for line in lines] == [200_001, 4][: len(lines)]
     assert len(lines) == 1 + (ending != b"")
+
+
+# Workers, and what is computed ahead
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("table", [0, 1 << 28])
+def test_neither_workers_nor_a_table_of_inputs_change_a_translation(
+    workers: int, table: int, make: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [*sentences(60), *(line[:6] for line in sentences(20, seed=2))]
+    monkeypatch.setattr(translate, "MOST_WORKERS", 1)
+    monkeypatch.setattr(translate, "TABLE_BYTES", 0)
+    expected = make(keep_attention=True).translate(lines)
+    monkeypatch.setattr(translate, "MOST_WORKERS", workers)
+    monkeypatch.setattr(translate, "WORKER_SENTENCES", 5)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(translate, "TABLE_BYTES", table)
+    translator = make(keep_attention=True, batch_size=7)
+    found = translator.translate(lines)
+    assert (translator._tabled is not None) == bool(table)
+    for mine, theirs in zip(found, expected, strict=True):
+        assert [each.text for each in mine] == [each.text for each in theirs]
+        assert mine[0].score == pytest.approx(theirs[0].score, abs=1e-4)
+        torch.testing.assert_close(mine[0].attention, theirs[0].attention, atol=1e-4, rtol=1e-4)
+
+
+def test_few_lines_need_no_table_and_no_workers(make: Callable) -> None:
+    translator = make()
+    translator.translate(["ab"])
+    assert translator._tabled is None
+    assert translator._workers(1) == translator._workers(31) == 1
+
+
+def test_threads_are_given_back_after_work_and_after_a_fault() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert share_threads(lambda item: (item, torch.get_num_threads()), [1, 2]) == [(1, 1), (2, 1)]
+        assert torch.get_num_threads() == 2
+
+        def fail(item: int) -> None:
+            raise KeyError(item)
+
+        with pytest.raises(KeyError):
+            share_threads(fail, [1, 2])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_stop_reaches_the_workers(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(translate, "WORKER_SENTENCES", 5)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    translator = make(batch_size=7)
+
+    def stop() -> None:
+        raise Stopped("enough", 2)
+
+    translator.between_batches = stop
+    with pytest.raises(Stopped):
+        translator.translate(sentences(40))

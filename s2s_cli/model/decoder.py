@@ -103,8 +103,9 @@ class Decoder(nn.Module):
         widths = [config.embedding_size] + [self.hidden_size] * (config.decoder.layers - 1)
         kind = CELLS[config.decoder.cell]
         self.layers = nn.ModuleList(kind(width, self.hidden_size) for width in widths)
+        self.gates = len(self._first.rnn.bias_ih_l0)  # type: ignore[arg-type]
         if self.feeds_back:  # the part of the first layer's W that belongs to what is fed
-            self.fed = StepLinear(fed_size, len(self.layers[0].rnn.bias_ih_l0), bias=False)  # type: ignore
+            self.fed = StepLinear(fed_size, self.gates, bias=False)
             for gate in torch.split(self.fed.weight.data, self.hidden_size):
                 nn.init.xavier_uniform_(gate)
         self.combine = StepLinear(self.attention.context_size + self.hidden_size, config.readout, bias=False)
@@ -131,7 +132,7 @@ class Decoder(nn.Module):
             attended = self.attention.attend(h_BTH, memory, state.attention)
             return Decoded(self._readout(attended.context_BQC, h_BTH), attended.weights_BQS)
         steps: list[_Advanced] = []
-        gates_BTG = self._first.input(x_BTE)
+        gates_BTG = self.inputs(x_BTE)
         with deferred(self):
             for gates_NG in gates_BTG.unbind(1):
                 steps.append(self._advance(gates_NG, state, memory))
@@ -145,13 +146,22 @@ class Decoder(nn.Module):
             return Decoded(torch.cat(readouts, dim=1), weights_BTS)
         return Decoded(self._readout(context_BTC, h_BTH), weights_BTS)  # one product for all steps
 
-    def step(self, x_NE: Tensor, state: DecoderState, memory: Memory) -> tuple[Tensor, Tensor, DecoderState]:
+    def inputs(self, x: Tensor) -> Tensor:
+        """What the first layer makes of embedded tokens (..., E): W x + b (..., G), the part that needs no state."""
+        gates: Tensor = self._first.input(x)
+        return gates
+
+    def step(self, gates_NG: Tensor, state: DecoderState, memory: Memory) -> tuple[Tensor, Tensor, DecoderState]:
         """One step for Q hypotheses of each of B sentences, N = B x Q rows.
+
+        Args:
+            gates_NG: from `inputs`.
+            state, memory: as `start` or the last step gave it, and the sources.
 
         Returns:
             The attentional states (B, Q, R), attention weights (B, Q, S) and the next state.
         """
-        step = self._advance(self._first.input(x_NE), state, memory)
+        step = self._advance(gates_NG, state, memory)
         if self.feed_size:
             readout_BQR = step.state.feed_NR.view(*step.h_BQH.shape[:2], -1)
         else:

@@ -7,10 +7,12 @@ E embedding, R readout, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
+from torch.nn.functional import pad
 
 CellState = tuple[Tensor, ...]
 """State of one recurrent layer, each (N, H): (h, c) of an LSTM, (h,) of the others."""
@@ -44,6 +46,25 @@ class Memory:
         """The memory of some sentences."""
         return Memory(*(tensor.index_select(0, sentences) for tensor in vars(self).values()))
 
+    def replace(self, sentences: Tensor, others: Memory) -> Memory:
+        """With the memory of others in the place of some sentences; it takes over the tensors of this one."""
+        width = max(self.mask_BS.shape[1], others.mask_BS.shape[1])
+        mine, theirs = self._of_width(width), others._of_width(width)
+        pairs = zip(vars(mine).values(), vars(theirs).values(), strict=True)
+        return Memory(*(tensor.index_copy_(0, sentences, other) for tensor, other in pairs))
+
+    def _of_width(self, width: int) -> Memory:
+        extra = width - self.mask_BS.shape[1]
+        if not extra:
+            return self
+        values_BSC, keys_BSA = (pad(tensor, (0, 0, 0, extra)) for tensor in (self.values_BSC, self.keys_BSA))
+        return Memory(values_BSC, keys_BSA, pad(self.mask_BS, (0, extra)), self.last_BC)
+
+    def trimmed(self) -> Memory:
+        """Without columns in which all is padding."""
+        width = int(self.mask_BS.any(0).sum())
+        return Memory(self.values_BSC[:, :width], self.keys_BSA[:, :width], self.mask_BS[:, :width], self.last_BC)
+
 
 class Attended(NamedTuple):
     """What attention found for each query."""
@@ -65,11 +86,16 @@ class DecoderState:
     def select(self, rows: Tensor) -> DecoderState:
         """The states of some rows, in a new order; a row may stand there more than once."""
 
-        def pick(tensor: Tensor) -> Tensor:
-            return tensor.index_select(0, rows)
+        return self._map(lambda tensor: tensor.index_select(0, rows))
 
-        cells = tuple(tuple(pick(part) for part in cell) for cell in self.cells)
-        return DecoderState(cells, pick(self.feed_NR), tuple(pick(tensor) for tensor in self.attention))
+    def replace(self, rows: Tensor, others: DecoderState) -> DecoderState:
+        """With the states of others in the place of some rows."""
+        theirs = iter([*(part for cell in others.cells for part in cell), others.feed_NR, *others.attention])
+        return self._map(lambda tensor: tensor.index_copy(0, rows, next(theirs)))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> DecoderState:
+        cells = tuple(tuple(change(part) for part in cell) for cell in self.cells)
+        return DecoderState(cells, change(self.feed_NR), tuple(change(tensor) for tensor in self.attention))
 
 
 class Step(NamedTuple):

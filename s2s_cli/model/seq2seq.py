@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s2s_cli.config import ModelConfig
@@ -44,6 +44,9 @@ class Seq2Seq(nn.Module):
         self.source, self.target = source, target
         self.word_dropout = config.word_dropout
         self.dropout = Dropout(config.dropout)
+        on_embeddings = config.embedding_dropout
+        self.embedding_dropout = Dropout(config.dropout if on_embeddings is None else on_embeddings)
+        self.encoder_dropout = Dropout(config.encoder_dropout)
         self.source_embedding = _embedding(source_size, config.embedding_size)
         self.target_embedding = _embedding(target_size, config.embedding_size)
         self.output = nn.Linear(config.readout, target_size)
@@ -60,6 +63,7 @@ class Seq2Seq(nn.Module):
         """Reads sources: what the decoder looks at, and the state it starts from, one row for each sentence."""
         x_BSE = self._embed(self.source_embedding, self._drop_words(src_BS, self.source))
         encoded = self.encoder(x_BSE, src_len_B)
+        encoded = replace(encoded, states_BSC=self.encoder_dropout(encoded.states_BSC))
         return self.decoder.attention.memorize(encoded), self.decoder.start(encoded)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -82,13 +86,20 @@ class Seq2Seq(nn.Module):
 
     def step(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step:
         """One step of search for Q hypotheses of each sentence; rows of `state` are sentence by sentence."""
-        x_NE = self._embed(self.target_embedding, tokens_BQ.flatten())
-        readout_BQR, weights_BQS, state = self.decoder.step(x_NE, state, memory)
+        return self.step_from(self.inputs(tokens_BQ.flatten()), state, memory)
+
+    def inputs(self, tokens_N: Tensor) -> Tensor:
+        """What the decoder's first layer makes of target tokens, (N, G)."""
+        return self.decoder.inputs(self._embed(self.target_embedding, tokens_N))
+
+    def step_from(self, gates_NG: Tensor, state: DecoderState, memory: Memory) -> Step:
+        """As `step`, from what `inputs` gave."""
+        readout_BQR, weights_BQS, state = self.decoder.step(gates_NG, state, memory)
         return Step(self.output(readout_BQR), weights_BQS, state)
 
     def _embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:
         """Times sqrt(E) (Vaswani et al. 2017, section 3.4): small enough for an output, of unit size as input."""
-        x_E: Tensor = self.dropout(embedding(tokens) * math.sqrt(embedding.embedding_dim))
+        x_E: Tensor = self.embedding_dropout(embedding(tokens) * math.sqrt(embedding.embedding_dim))
         return x_E
 
     def _drop_words(self, tokens: Tensor, specials: Specials) -> Tensor:
@@ -116,6 +127,22 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def log_probabilities(step: Step) -> Tensor:
-    """Log-softmax of a step's logits in fp32, (B, Q, V)."""
-    return F.log_softmax(step.logits_BQV, dim=-1, dtype=torch.float32)
+class TabledInputs:
+    """A model for many steps of search: the `inputs` of all target pieces are computed once and then looked up.
+
+    That leaves out an eighth of a step's products. It holds for the weights as they are now.
+    """
+
+    def __init__(self, model: Seq2Seq) -> None:
+        self.model = model
+        self.table_VG = model.inputs(
+            torch.arange(model.target_embedding.num_embeddings, device=model.output.weight.device)
+        )
+
+    def encode(self, src_BS: Tensor, src_len_B: Tensor) -> tuple[Memory, DecoderState]:
+        """As the model's."""
+        return self.model.encode(src_BS, src_len_B)
+
+    def step(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step:
+        """As the model's."""
+        return self.model.step_from(self.table_VG.index_select(0, tokens_BQ.flatten()), state, memory)
