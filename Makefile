@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help install demo test test-slow check format clean
+.PHONY: help install demo test test-slow bench check format clean
 help:
 	@echo "make demo       train on the demo corpus, translate, evaluate (about three minutes)"
 	@echo "make test       format, lint, types, tests (under ten minutes)"
 	@echo "make test-slow  the whole matrix of cells and attentions, and the long forms of the tests"
+	@echo "make bench      speed, memory and growth on this machine (about 20 minutes; QUICK=1: two)"
 	@echo "make check      format, lint and types alone"
 	@echo "make install    the environment alone"
 
@@ -37,6 +38,9 @@ test: check
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --durations=10
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --learn 30)
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

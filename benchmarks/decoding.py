@@ -1,0 +1,64 @@
+"""Pieces a second of a trained model's translations. A model that has hardly learned does not end its sentences."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+from benchmarks.corpus import Text
+from benchmarks.measure import ROOT, WORK, Figures
+from benchmarks.training import model
+from s2s_cli.run import find_model
+from s2s_cli.translate import Translator
+
+MODELS = {
+    "luong-general": model("lstm", "luong-general", feeding=False, tie_embeddings="all", embedding_dropout=0.0),
+    "bahdanau": model("lstm", "bahdanau", feeding=True, tie_embeddings="all", embedding_dropout=0.0),
+}
+SETTINGS = [(1, 1), (1, 64), (1, 256), (5, 1), (5, 64), (5, 256)]  # beam, batch
+SINGLE = 50  # sentences where each is a batch
+
+
+def trained(text: Text, name: str, updates: int) -> Path:
+    """A run of one of MODELS by the command line; a finished one is kept."""
+    config = {
+        "data": {side: pair.model_dump(mode="json", exclude_none=True) for side, pair in text.sides.items()},
+        "tokenizer": text.tokenizer_config.model_dump(mode="json", exclude_defaults=True),
+        "model": MODELS[name].model_dump(mode="json"),
+        "training": {
+            "max_steps": updates,
+            "validate_every": updates,
+            "validation_beam": 1,
+            "batch_tokens": 2048,
+            "learning_rate": 2e-3,
+            "warmup_steps": 50,
+        },
+    }
+    WORK.mkdir(exist_ok=True)
+    stem = f"{text.name.split()[0].lower()}-{name}-{updates}"
+    path = WORK / f"{stem}.yaml"
+    path.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
+    command = [sys.executable, "-m", "s2s_cli", "train", "--config", path.name]
+    subprocess.run(command, check=True, cwd=WORK, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    return WORK / "runs" / stem
+
+
+def measure(text: Text, run: Path, beam: int, batch: int, repeats: int) -> Figures:
+    """The rate of `Translator.translate`, start-up left out; pieces with the ends of sentences."""
+    translator = Translator.load(*find_model(run), beam=beam, batch_size=batch)
+    lines = text.lines[: SINGLE if batch == 1 else len(text.lines)]
+    translator.translate(lines[:batch])
+    rates = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        # One after the other, as they would come from a person; or all that there are.
+        found = [translator.translate([s])[0] for s in lines] if batch == 1 else translator.translate(lines)
+        taken = time.perf_counter() - began
+        pieces = translator.tokenizer.target.encode([best.text for best, *_ in found])
+        rates.append(sum(len(ids) + 1 for ids in pieces) / taken)
+    return {"tokens_per_second": round(median(rates))}

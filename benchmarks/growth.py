@@ -1,0 +1,130 @@
+"""How time and memory grow; each figure from an interpreter of its own: `python -m benchmarks.growth corpus 1000`."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks.measure import ROOT, Figures, seconds
+from benchmarks.training import model
+from s2s_cli.config import DataConfig, DecodingConfig, ParallelText, TokenizerConfig
+from s2s_cli.data.batches import Batch, Sampler
+from s2s_cli.data.corpus import train_tokenizer
+from s2s_cli.data.store import open_corpus
+from s2s_cli.data.tokenizer import Specials
+from s2s_cli.model.seq2seq import Seq2Seq
+from s2s_cli.search import Sources, decode
+
+SPECIALS = Specials(pad=0, unk=1, bos=2, eos=3)
+CHUNK = 10_000
+
+
+def measure(*, quick: bool) -> dict[str, list[Figures]]:
+    """Opening a corpus by its size, memory of an update by vocabulary and budget, a step by the output's length."""
+    every: dict[str, list[tuple[int, ...]]] = {
+        "corpus": [(100_000,), (1_000_000,), (3_000_000,)],
+        "memory": [(8_000, 2_048), (32_000, 2_048), (32_000, 4_096), (32_000, 8_192)],
+        "length": [(10,), (40,), (160,)],
+    }
+    few: dict[str, list[tuple[int, ...]]] = {"corpus": [(20_000,)], "memory": [(8_000, 1_024)], "length": [(10,)]}
+    return {name: [_apart(name, *each) for each in sizes] for name, sizes in (few if quick else every).items()}
+
+
+def _apart(name: str, *sizes: int) -> Figures:
+    command = [sys.executable, "-m", "benchmarks.growth", name, *map(str, sizes)]
+    figures: Figures = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=ROOT).stdout)
+    return figures
+
+
+def corpus(pairs: int) -> Figures:
+    """Tokenizes a generated corpus, opens it again and takes batches; memory is what no file backs (Linux)."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        text = ParallelText(tsv=_generate(folder / "text.tsv", pairs))
+        data = DataConfig.model_validate({"train": text.model_dump(), "valid": text.model_dump(), "max_ratio": 5})
+        tokenizer = train_tokenizer([text], TokenizerConfig(type="word", vocab_size=500, max_sentences=10_000))
+        before, began = _anonymous(), time.perf_counter()
+        open_corpus(folder / "corpus", [text], tokenizer, data)
+        made = time.perf_counter()
+        opened = open_corpus(folder / "corpus", [text], tokenizer, data)
+        again, held = time.perf_counter(), _anonymous() - before
+        sampler = Sampler(opened, tokenizer, 4096, 1)
+        for _ in range(20):
+            sampler.next()
+        planned = time.perf_counter()
+        on_disk = sum(path.stat().st_size for path in (folder / "corpus").iterdir())
+    return {
+        "pairs": len(opened),
+        "megabytes_on_disk": round(on_disk / 2**20, 1),
+        "seconds_to_make": round(made - began, 1),
+        "seconds_to_open": round(again - made, 2),
+        "seconds_to_20_batches": round(planned - again, 2),
+        "megabytes_held": round(held, 1),
+        "megabytes_with_the_plan": round(_anonymous() - before, 1),
+    }
+
+
+def _generate(path: Path, pairs: int) -> Path:
+    draw = torch.Generator().manual_seed(1)
+    words = [f"w{chr(97 + i % 26)}{chr(97 + i // 26)}" for i in range(400)]
+    with open(path, "w", encoding="utf-8") as file:
+        for start in range(0, pairs, CHUNK):
+            lengths = torch.randint(5, 25, (min(CHUNK, pairs - start), 2), generator=draw).tolist()
+            chosen = iter(torch.randint(len(words), (50 * CHUNK,), generator=draw).tolist())
+            for row in lengths:
+                sides = (" ".join(words[next(chosen)] for _ in range(length)) for length in row)
+                file.write("\t".join(sides) + "\n")
+    return path
+
+
+def _anonymous() -> float:
+    """Megabytes of this process that no file backs."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024
+
+
+def memory(vocabulary: int, batch_tokens: int) -> Figures:
+    """What forward and backward of one batch add to the peak."""
+    network = _network(vocabulary)
+    rows = batch_tokens // 32
+    ids, lengths = torch.randint(4, vocabulary, (rows, 32)), torch.full((rows,), 32)
+    batch = Batch(ids, lengths, ids, ids, lengths)
+    small = Batch(*(tensor[:1] for tensor in vars(batch).values()))
+    network.losses(small, 0.1).smoothed.backward()  # type: ignore[no-untyped-call]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(2):
+        network.losses(batch, 0.1).smoothed.backward()  # type: ignore[no-untyped-call]
+    return {
+        "vocabulary": vocabulary,
+        "batch_tokens": batch_tokens,
+        "megabytes": round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024),
+        "megabytes_of_one_copy_of_the_logits": round(batch_tokens * vocabulary * 4 / 2**20),
+    }
+
+
+def length(steps: int) -> Figures:
+    """Greedy search of 64 sentences that end at their limit."""
+    network = _network(8_000).eval()
+    with torch.no_grad():
+        network.output.bias[SPECIALS.eos] = -1000.0
+    source = Sources(torch.randint(4, 8_000, (64, 20)), torch.full((64,), 20), torch.full((64,), steps))
+    taken = seconds(lambda: decode(network, [source], DecodingConfig(beam=1), bos=2, eos=3), repeats=5)
+    return {"steps": steps, "seconds": round(taken, 3), "milliseconds_a_step": round(1000 * taken / steps, 2)}
+
+
+def _network(vocabulary: int) -> Seq2Seq:
+    config = model("lstm", "luong-general", feeding=False, tie_embeddings="all")
+    return Seq2Seq(config, vocabulary, vocabulary, SPECIALS, SPECIALS)
+
+
+if __name__ == "__main__":
+    kinds: dict[str, Callable[..., Figures]] = {"corpus": corpus, "memory": memory, "length": length}
+    print(json.dumps(kinds[sys.argv[1]](*map(int, sys.argv[2:]))))

@@ -1,0 +1,55 @@
+"""What all measurements share: the machine, medians, and one line for each figure."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+ROOT = Path(__file__).parent.parent
+WORK = Path(__file__).parent / "work"
+Figures = dict[str, Any]
+
+
+def seconds(work: Callable[[], object], repeats: int) -> float:
+    """The median time of some calls, after one that is not counted."""
+    work()
+    taken = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - began)
+    return median(taken)
+
+
+def matrix_rate(dtype: torch.dtype, size: int = 2048, repeats: int = 9) -> float:
+    """Floating-point operations a second of a square matrix product."""
+    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+    with torch.inference_mode():
+        return 2 * size**3 / seconds(lambda: a @ b, repeats)
+
+
+def machine() -> Figures:
+    """The processor, and what it can do at best."""
+    name = platform.processor()
+    flags: set[str] = set()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+        flags = set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
+    rates = {"fp32": matrix_rate(torch.float32)}
+    if {"avx512_bf16", "amx_bf16"} & flags:
+        rates["bf16"] = matrix_rate(torch.bfloat16)
+    return {
+        "processor": name,
+        "threads": torch.get_num_threads(),
+        "vector": sorted(flags & {"avx2", "avx512f", "avx512_bf16", "amx_bf16"}),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "matrix_gflops": {name: round(rate / 1e9, 1) for name, rate in rates.items()},
+    }

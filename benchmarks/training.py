@@ -1,0 +1,116 @@
+"""Target pieces a second of training updates, for each cell and attention, beside what arithmetic allows."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import torch
+
+from benchmarks.corpus import Text
+from benchmarks.measure import Figures, matrix_rate
+from s2s_cli.config import ModelConfig, TrainingConfig
+from s2s_cli.data.batches import Batch, Sampler
+from s2s_cli.device import autocast, choose_precision, keep_freed_memory
+from s2s_cli.model.seq2seq import Seq2Seq, build_model
+from s2s_cli.train.optim import build_optimizer
+
+SIZES: dict[str, Any] = {
+    "encoder": {"layers": 1, "hidden_size": 256, "bidirectional": True},
+    "decoder": {"layers": 1, "hidden_size": 512},
+    "embedding_size": 256,
+    "dropout": 0.3,
+}
+ATTENTIONS = ("none", "bahdanau", "luong-dot", "luong-general", "luong-concat")
+
+
+def variants() -> list[tuple[str, ModelConfig]]:
+    """Every cell with every attention, fed back and not; and the two that the peers are compared with."""
+    found = [
+        (f"lstm, {attention}, fed, readout 512", model("lstm", attention, feeding=True, readout_size=512))
+        for attention in ("bahdanau", "luong-general")
+    ]
+    for cell in ("rnn", "gru", "lstm"):
+        for attention in ATTENTIONS:
+            for feeding in (True, False):
+                if feeding or attention != "bahdanau":
+                    name = f"{cell}, {attention}{', fed' if feeding else ''}"
+                    found.append((name, model(cell, attention, feeding=feeding, tie_embeddings="all")))
+    return found
+
+
+def model(cell: str, attention: str, *, feeding: bool, **changes: object) -> ModelConfig:
+    """The sizes that the peers are measured with."""
+    encoder = {**SIZES["encoder"], "cell": cell}
+    decoder = {**SIZES["decoder"], "cell": cell, "input_feeding": feeding}
+    return ModelConfig.model_validate(
+        {**SIZES, "encoder": encoder, "decoder": decoder, "attention": attention, **changes}
+    )
+
+
+def operations(network: Seq2Seq, batches: list[Batch]) -> float:
+    """Floating-point operations for a target piece, forward and backward, of the weights' products alone.
+
+    A weight of the encoder and of the keys is used once for each source token, any other once for each target token.
+    """
+    per_source = per_target = 0
+    for name, weight in network.named_parameters():
+        if weight.dim() < 2 or "embedding" in name or "initial_state" in name:
+            continue
+        if name.startswith("encoder.") or "key_projection" in name:
+            per_source += weight.numel()
+        else:
+            per_target += weight.numel()
+    if network.output.weight is network.target_embedding.weight:
+        per_target += network.output.weight.numel()
+    ratio = sum(int(b.src_len_B.sum()) for b in batches) / sum(b.tokens for b in batches)
+    return 3 * 2 * (per_source * ratio + per_target)
+
+
+def measure(text: Text, config: ModelConfig, batch_tokens: int, updates: int) -> Figures:
+    """The rate of complete updates: batch, forward, backward, clipping, Adam.
+
+    Args:
+        text: the corpus and its tokenizer.
+        config: the model.
+        batch_tokens: the budget of a batch.
+        updates: how many are timed; a third as many before them are not.
+    """
+    keep_freed_memory()
+    torch.set_flush_denormal(True)
+    torch.manual_seed(1)
+    device = torch.device("cpu")
+    precision = choose_precision("auto", device)
+    network = build_model(config, text.tokenizer)
+    optimizer = build_optimizer(network, TrainingConfig(max_steps=1), device)
+    sampler = Sampler(text.train, text.tokenizer, batch_tokens, 1)
+    seen: list[Batch] = []
+
+    def update() -> None:
+        seen.append(sampler.next())
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(device, precision):
+            losses = network.losses(seen[-1], 0.1)
+        (losses.smoothed / seen[-1].tokens).backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+
+    for _ in range(math.ceil(updates / 3)):
+        update()
+    seen.clear()
+    limit_before = matrix_rate(precision, repeats=3)
+    began = time.perf_counter()
+    for _ in range(updates):
+        update()
+    taken = time.perf_counter() - began
+    peak = (limit_before + matrix_rate(precision, repeats=3)) / 2
+    rate = sum(batch.tokens for batch in seen) / taken
+    limit = peak / operations(network, seen)
+    return {
+        "tokens_per_second": round(rate),
+        "mflop_per_token": round(operations(network, seen) / 1e6, 1),
+        "limit": round(limit),
+        "share_of_limit": round(rate / limit, 2),
+        "precision": "bf16" if precision == torch.bfloat16 else "fp32",
+    }
