@@ -7,11 +7,9 @@ Shapes: B sentences searched together, Q hypotheses of each at this step, M cand
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
@@ -20,6 +18,7 @@ from torch.nn.functional import log_softmax, pad
 
 from s2s_cli.config import DecodingConfig
 from s2s_cli.errors import RunFailed
+from s2s_cli.flight import Flight, Hypothesis, Past, Pool, Sentence, Sources
 from s2s_cli.model.interface import DecoderState, Memory, Step
 
 # Rows of finished sentences are given to others, or taken out, once they are this share.
@@ -34,20 +33,6 @@ class Model(Protocol):
     def encode(self, src_BS: Tensor, src_len_B: Tensor) -> tuple[Memory, DecoderState]: ...
 
     def step(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step: ...
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """A finished translation."""
-
-    ids: tuple[int, ...]
-    """Pieces, without the end of sentence."""
-    log_probability: float
-    """In nats, the end of sentence included."""
-    score: float
-    """The log-probability over the length penalty."""
-    attention: Tensor | None = None
-    """Weights of each step on the source, (T, S), where they were asked for."""
 
 
 class Candidates(NamedTuple):
@@ -149,130 +134,6 @@ def length_penalty(length: Length, alpha: float) -> Length:
     return penalty
 
 
-class _Pool:
-    """The best finished hypotheses of one sentence: (score, log-probability, step, row)."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.items: list[tuple[float, float, int, int]] = []
-
-    def add(self, score: float, log_probability: float, step: int, row: int) -> None:
-        item = (score, log_probability, -step, -row)  # of equal scores, the earlier one stays
-        (heapq.heappush if len(self.items) < self.size else heapq.heappushpop)(self.items, item)
-
-    @property
-    def threshold(self) -> float:
-        """What a hypothesis must exceed to come in."""
-        return self.items[0][0] if len(self.items) == self.size else -math.inf
-
-
-class _Past:
-    """One step of many sentences, to walk back along."""
-
-    def __init__(self, tokens_BQ: Tensor, parents_BQ: Tensor, weights_BQS: Tensor | None) -> None:
-        self._tokens_BQ, self._parents_BQ, self.weights_BQS = tokens_BQ, parents_BQ, weights_BQS
-
-    @cached_property
-    def tokens(self) -> list[list[int]]:
-        """The pieces that were chosen, (B, Q)."""
-        return self._tokens_BQ.tolist()
-
-    @cached_property
-    def parents(self) -> list[list[int]]:
-        """The hypotheses that they continue, (B, Q)."""
-        return self._parents_BQ.tolist()
-
-
-@dataclass
-class _Sentence:
-    """What was found of one sentence."""
-
-    number: int
-    source_length: int
-    pool: _Pool
-    trail: list[tuple[_Past, int]] = field(default_factory=list)
-    """Its steps, and its row in each."""
-
-    def hypotheses(self) -> list[Hypothesis]:
-        """The best first."""
-        return [self._trace(*item) for item in sorted(self.pool.items)[::-1]]
-
-    def _trace(self, score: float, log_probability: float, step: int, query: int) -> Hypothesis:
-        """Walks back from the step at which a hypothesis ended; a pool's steps and rows are negative."""
-        ids: list[int] = []
-        weights: list[Tensor] = []
-        query = -query
-        for number in range(-step, -1, -1):
-            past, row = self.trail[number]
-            if past.weights_BQS is not None:
-                weights.append(past.weights_BQS[row, query, : self.source_length])
-            if number:
-                past, row = self.trail[number - 1]
-                ids.append(past.tokens[row][query])
-                query = past.parents[row][query]
-        attention = torch.stack(weights[::-1]) if weights else None
-        return Hypothesis(tuple(ids[::-1]), log_probability, score, attention)
-
-
-class Sources(NamedTuple):
-    """Sentences that are encoded together."""
-
-    src_BS: Tensor
-    """Piece ids, padded at the end."""
-    src_len_B: Tensor
-    limit_B: Tensor
-    """Most pieces of each translation, the end of sentence included."""
-
-
-@dataclass
-class _Flight:
-    """Sentences that are searched together: row b of each tensor is of `sentences[b]`; None where a row is free."""
-
-    sentences: list[_Sentence | None]
-    memory: Memory
-    state: DecoderState
-    tokens_BQ: Tensor
-    scores_BQ: Tensor
-    """Log-probabilities so far; minus infinity where there is no hypothesis."""
-    length_B: Tensor
-    limit_B: Tensor
-    threshold_B: Tensor
-    """What a finished hypothesis must exceed to count."""
-
-    def rows(self, *, free: bool) -> list[int]:
-        """The rows that are free, or those that are not."""
-        return [row for row, sentence in enumerate(self.sentences) if (sentence is None) == free]
-
-    def keep(self, rows: list[int]) -> _Flight:
-        """Some of the sentences."""
-        index = torch.tensor(rows, dtype=torch.int64, device=self.limit_B.device)
-        return _Flight(
-            [self.sentences[row] for row in rows],
-            self.memory.select(index),
-            self.state.select(self._hypotheses(index)),
-            *(tensor[index] for tensor in self._tensors),
-        )
-
-    def take_in(self, others: _Flight) -> None:
-        """Puts others, no more than there are free rows, into those."""
-        rows = self.rows(free=True)[: len(others.sentences)]
-        for row, sentence in zip(rows, others.sentences, strict=True):
-            self.sentences[row] = sentence
-        index = torch.tensor(rows, dtype=torch.int64, device=self.limit_B.device)
-        self.memory = self.memory.replace(index, others.memory).trimmed()
-        self.state = self.state.replace(self._hypotheses(index), others.state)
-        for mine, theirs in zip(self._tensors, others._tensors, strict=True):
-            mine[index] = theirs
-
-    @property
-    def _tensors(self) -> tuple[Tensor, ...]:
-        return self.tokens_BQ, self.scores_BQ, self.length_B, self.limit_B, self.threshold_B
-
-    def _hypotheses(self, rows: Tensor) -> Tensor:
-        queries = self.tokens_BQ.shape[1]
-        return (rows[:, None] * queries + torch.arange(queries, device=rows.device)).flatten()
-
-
 @torch.inference_mode()
 def decode(
     model: Model,
@@ -302,17 +163,18 @@ def decode(
     chooser = search or SEARCHES["greedy" if config.beam == 1 else "beam"](config)
     stepper = _Stepper(model, config, [Suppress(suppress), EndAtLimit(eos)], chooser, bos, eos, keep_attention)
     coming = (stepper.begin(sources) for sources in batches)
-    flight, waiting = next(coming, None), None
+    flight = waiting = next(coming, None)
+    ready: list[int] = []  # rows of those that wait
     while flight:
-        free = flight.rows(free=True)
-        if len(free) >= max(1, FREE_SHARE * len(flight.sentences)):
-            waiting = waiting or next(coming, None)
-            if waiting:
+        free = len(flight.rows(free=True))
+        if free >= max(1, FREE_SHARE * len(flight.sentences)):
+            while not ready and (waiting := next(coming, None)):
                 ready = waiting.rows(free=False)
-                flight.take_in(waiting.keep(ready[: len(free)]))
-                waiting = waiting.keep(ready[len(free) :]) if len(ready) > len(free) else None
-                continue
-            flight = flight.keep(flight.rows(free=False)) if len(free) < len(flight.sentences) else None
+            if waiting and ready:
+                flight.take_in(waiting.keep(ready[:free]))
+                ready = ready[free:]
+            else:
+                flight = flight.keep(flight.rows(free=False)) if free < len(flight.sentences) else None
         if flight:
             stepper.advance(flight)
     return stepper.found
@@ -335,14 +197,12 @@ class _Stepper:
         self.bos, self.eos, self.keep_attention = bos, eos, keep_attention
         self.found: list[list[Hypothesis]] = []
 
-    def begin(self, sources: Sources) -> _Flight:
+    def begin(self, sources: Sources) -> Flight:
         """Encodes sentences and takes their first step, which needs one hypothesis of each only."""
         size, device = len(sources.src_BS), sources.src_BS.device
-        flight = _Flight(
-            [
-                _Sentence(len(self.found) + i, n, _Pool(self.config.n_best))
-                for i, n in enumerate(sources.src_len_B.tolist())
-            ],
+        numbered = enumerate(sources.src_len_B.tolist(), len(self.found))
+        flight = Flight(
+            [Sentence(number, length, Pool(self.config.n_best)) for number, length in numbered],
             *self.model.encode(sources.src_BS, sources.src_len_B),
             tokens_BQ=torch.full((size, 1), self.bos, device=device),
             scores_BQ=torch.zeros(size, 1, device=device),
@@ -354,7 +214,7 @@ class _Stepper:
         self.advance(flight)
         return flight
 
-    def advance(self, flight: _Flight) -> None:
+    def advance(self, flight: Flight) -> None:
         """One step: extends all hypotheses, keeps the best, and frees the rows of the sentences that are done."""
         beam, queries = self.config.beam, flight.tokens_BQ.shape[1]
         step = self.model.step(flight.tokens_BQ, flight.state, flight.memory)
@@ -364,13 +224,10 @@ class _Stepper:
         self._take_finished(found, ends_BM[:, :beam], flight)
         scores_BQ, index_BQ = found.scores_BM.masked_fill(ends_BM, -math.inf).topk(min(beam, ends_BM.shape[1]))
         tokens_BQ, parents_BQ = found.tokens_BM.gather(1, index_BQ), found.parents_BM.gather(1, index_BQ)
-        missing = (0, beam - index_BQ.shape[1])
-        scores_BQ, tokens_BQ, parents_BQ = (
-            pad(scores_BQ, missing, value=-math.inf),
-            pad(tokens_BQ, missing),
-            pad(parents_BQ, missing),
-        )
-        past = _Past(tokens_BQ, parents_BQ, step.weights_BQS if self.keep_attention else None)
+        if missing := beam - index_BQ.shape[1]:  # at first a small vocabulary has fewer extensions than the beam holds
+            scores_BQ = pad(scores_BQ, (0, missing), value=-math.inf)
+            tokens_BQ, parents_BQ = pad(tokens_BQ, (0, missing)), pad(parents_BQ, (0, missing))
+        past = Past(tokens_BQ, parents_BQ, step.weights_BQS if self.keep_attention else None)
         for row, sentence in enumerate(flight.sentences):
             if sentence:
                 sentence.trail.append((past, row))
@@ -382,7 +239,7 @@ class _Stepper:
         flight.state = step.state.select((first_B1 + parents_BQ).flatten())
         flight.tokens_BQ, flight.scores_BQ = tokens_BQ, scores_BQ.masked_fill(done_B[:, None], -math.inf)
 
-    def _extend(self, step: Step, flight: _Flight) -> Candidates:
+    def _extend(self, step: Step, flight: Flight) -> Candidates:
         """The extensions that the filters allow and the search considers."""
         extensions_BQV = log_softmax(step.logits_BQV, dim=-1, dtype=torch.float32)
         for rule in self.filters:
@@ -392,22 +249,22 @@ class _Stepper:
             raise RunFailed("the model gives scores that are no numbers: use another checkpoint")
         return found
 
-    def _take_finished(self, found: Candidates, ends_BM: Tensor, flight: _Flight) -> None:
+    def _take_finished(self, found: Candidates, ends_BM: Tensor, flight: Flight) -> None:
         """Puts the candidates that end, of those ranked within the beam, into the pools of their sentences."""
         finished_BM = ends_BM & (found.scores_BM[:, : ends_BM.shape[1]] > -math.inf)
         rows_F, ranks_F = finished_BM.nonzero(as_tuple=True)
         totals, parents = found.scores_BM[rows_F, ranks_F].tolist(), found.parents_BM[rows_F, ranks_F].tolist()
-        thresholds = []
+        changed: dict[int, float] = {}
         for row, total, parent in zip(rows_F.tolist(), totals, parents, strict=True):
             sentence = flight.sentences[row]
             assert sentence, "a free row has no hypotheses"
             step = len(sentence.trail)
             sentence.pool.add(total / length_penalty(step + 1, self.config.length_penalty), total, step, parent)
-            thresholds.append(sentence.pool.threshold)
-        if thresholds:
-            flight.threshold_B[rows_F] = torch.tensor(thresholds, device=rows_F.device)
+            changed[row] = sentence.pool.threshold
+        if changed:
+            flight.threshold_B[list(changed)] = flight.threshold_B.new_tensor(list(changed.values()))
 
-    def _land(self, flight: _Flight, done_B: Tensor) -> None:
+    def _land(self, flight: Flight, done_B: Tensor) -> None:
         """Frees the rows of sentences that are done."""
         flight.limit_B.masked_fill_(done_B, NO_LIMIT)
         for row in done_B.nonzero().flatten().tolist():

@@ -26,9 +26,10 @@ from s2s_cli.device import (
     keep_freed_memory,
     share_threads,
 )
+from s2s_cli.flight import Hypothesis, Sources
 from s2s_cli.model.seq2seq import Seq2Seq, TabledInputs
 from s2s_cli.run import RunDirectory
-from s2s_cli.search import Hypothesis, Sources, decode
+from s2s_cli.search import decode
 
 FIRST_WINDOW, LAST_WINDOW = 64, 1024  # lines translated together: few at first, so that output comes early
 PAUSE_SECONDS = 0.02

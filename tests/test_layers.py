@@ -29,6 +29,7 @@ LAYERS = [
     "run",
     "model",
     "checkpoint",
+    "flight",
     "search",
     "translate",
     "evaluate",

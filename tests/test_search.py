@@ -14,10 +14,11 @@ from torch import Tensor
 from s2s_cli import search
 from s2s_cli.config import DecoderConfig, DecodingConfig, EncoderConfig, ModelConfig
 from s2s_cli.data.batches import Batch, pad_rows
+from s2s_cli.flight import Hypothesis, Sources
 from s2s_cli.model.attention import ATTENTIONS
 from s2s_cli.model.interface import DecoderState, Memory, Step
 from s2s_cli.model.seq2seq import Seq2Seq
-from s2s_cli.search import SEARCHES, Beam, Greedy, Hypothesis, Sources, decode, length_penalty
+from s2s_cli.search import SEARCHES, Beam, Greedy, decode, length_penalty
 
 BOS, EOS = 0, 1
 WIDTH = 6

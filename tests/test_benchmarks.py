@@ -1,0 +1,71 @@
+"""The measurements measure what they say; the figures themselves are of no interest here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.measure import machine, matrix_rate, seconds
+from benchmarks.training import model, operations, variants
+from s2s_cli.data.batches import Batch
+from s2s_cli.data.tokenizer import Specials
+from s2s_cli.model.seq2seq import Seq2Seq
+
+ROOT = Path(__file__).parent.parent
+SPECIALS = Specials(0, 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("attention", "changes", "millions"),
+    [("luong-general", {"tie_embeddings": "all"}, 31), ("luong-general", {"feeding": True, "readout_size": 512}, 51)],
+)
+def test_operations_are_those_of_the_weights(attention: str, changes: dict[str, object], millions: float) -> None:
+    """By hand, for sources as long as targets: six times the weights that a piece meets.
+
+    Tied: 2 * 512 * 1024 in the encoder, 512 * 512 for the keys, 768 * 2048 in the cell, 1024 * 256, 256 * 8000.
+    """
+    feeding = bool(changes.pop("feeding", False))
+    config = model("lstm", attention, feeding=feeding, **changes)
+    network = Seq2Seq(config, 8000, 8000, SPECIALS, SPECIALS)
+    ids, lengths = torch.full((2, 10), 5), torch.full((2,), 10)
+    assert operations(network, [Batch(ids, lengths, ids, ids, lengths)]) / 1e6 == pytest.approx(millions, abs=1)
+
+
+def test_every_cell_and_attention_is_measured() -> None:
+    named = dict(variants())
+    kinds = {(c.decoder.cell, c.attention, c.decoder.input_feeding) for c in named.values()}
+    assert len(kinds) == 3 * (5 + 4)
+    assert len(named) == len(kinds) + 2
+
+
+def test_a_median_leaves_out_the_first_call_and_the_machine_names_itself() -> None:
+    calls: list[int] = []
+    assert 0 <= seconds(lambda: calls.append(1), 4) < 1
+    assert len(calls) == 5
+    assert matrix_rate(torch.float32, size=64, repeats=1) > 1e6
+    found = machine()
+    assert found["processor"]
+    assert found["matrix_gflops"]["fp32"] > 0
+
+
+def test_growth_is_written_as_json(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--only", "growth", "--output", tmp_path / "found.json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))["growth"]
+    assert set(found) == {"corpus", "memory", "length"}
+    for rows in found.values():
+        assert all(value > 0 for row in rows for key, value in row.items() if "megabytes_" not in key)
+    assert found["corpus"][0]["megabytes_held"] < found["corpus"][0]["megabytes_on_disk"] + 2
+
+
+def test_an_unknown_part_is_refused() -> None:
+    command = [sys.executable, "-m", "benchmarks", "--only", "nothing"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "growth" in done.stderr
