@@ -331,8 +331,9 @@ class DecodingConfig(Section):
     """Sentences decoded at once; it does not change the output."""
     length_penalty: Annotated[float, Field(ge=0, le=5)] = 1.0
     """The exponent alpha of Wu et al. 2016, equation 14; 0 is off."""
-    stopping: Literal["early", "exact"] = "early"
-    """When a beam ends: once nothing better is in sight at this length, or once nothing better is possible at all."""
+    stopping: Literal["early", "full", "exact"] = "full"
+    """When a beam ends: early, once nothing better is in sight at this length; full, once as many hypotheses have ended
+    as the beam holds; exact, once nothing better is possible. Early is the fastest, and prefers short translations."""
     max_length: Positive = 1000
     """Most pieces of a translation..."""
     max_length_ratio: Annotated[float, Field(gt=0)] = 2.0

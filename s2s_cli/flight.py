@@ -73,6 +73,8 @@ class Sentence:
     number: int
     source_length: int
     pool: Pool
+    ended: int = 0
+    """Hypotheses that have ended."""
     trail: list[tuple[Past, int]] = field(default_factory=list)
     """Its steps, and its row in each."""
 

@@ -105,10 +105,11 @@ class Suppress:
     """Pieces that never stand in a translation."""
 
     def __init__(self, ids: Sequence[int]) -> None:
-        self.ids = list(ids)
+        self.ids = torch.tensor(ids, dtype=torch.int64)
 
     def apply(self, extensions_BQV: Tensor, length_B: Tensor, limit_B: Tensor) -> None:
-        extensions_BQV[:, :, self.ids] = -math.inf
+        self.ids = self.ids.to(extensions_BQV.device)
+        extensions_BQV.index_fill_(2, self.ids, -math.inf)
 
 
 class EndAtLimit:
@@ -231,8 +232,8 @@ class _Stepper:
         for row, sentence in enumerate(flight.sentences):
             if sentence:
                 sentence.trail.append((past, row))
-        # The best that a living hypothesis may still reach: its score at this length, or (exact) at any length.
-        longest_B = flight.limit_B if self.config.stopping == "exact" else flight.length_B
+        # The best that a living hypothesis may still reach: its score at this length (early), or at any length.
+        longest_B = flight.length_B if self.config.stopping == "early" else flight.limit_B
         done_B = scores_BQ[:, 0] / length_penalty(longest_B, self.config.length_penalty) <= flight.threshold_B
         self._land(flight, done_B)
         first_B1 = torch.arange(len(done_B), device=done_B.device)[:, None] * queries
@@ -245,7 +246,7 @@ class _Stepper:
         for rule in self.filters:
             rule.apply(extensions_BQV, flight.length_B, flight.limit_B)
         found = self.search.choose(extensions_BQV, flight.scores_BQ)
-        if bool(found.scores_BM.isnan().any()):
+        if math.isnan(float(found.scores_BM.sum())):
             raise RunFailed("the model gives scores that are no numbers: use another checkpoint")
         return found
 
@@ -253,6 +254,8 @@ class _Stepper:
         """Puts the candidates that end, of those ranked within the beam, into the pools of their sentences."""
         finished_BM = ends_BM & (found.scores_BM[:, : ends_BM.shape[1]] > -math.inf)
         rows_F, ranks_F = finished_BM.nonzero(as_tuple=True)
+        if not len(rows_F):
+            return
         totals, parents = found.scores_BM[rows_F, ranks_F].tolist(), found.parents_BM[rows_F, ranks_F].tolist()
         changed: dict[int, float] = {}
         for row, total, parent in zip(rows_F.tolist(), totals, parents, strict=True):
@@ -260,9 +263,10 @@ class _Stepper:
             assert sentence, "a free row has no hypotheses"
             step = len(sentence.trail)
             sentence.pool.add(total / length_penalty(step + 1, self.config.length_penalty), total, step, parent)
-            changed[row] = sentence.pool.threshold
-        if changed:
-            flight.threshold_B[list(changed)] = flight.threshold_B.new_tensor(list(changed.values()))
+            sentence.ended += 1
+            full = self.config.stopping == "full" and sentence.ended >= self.config.beam
+            changed[row] = math.inf if full else sentence.pool.threshold
+        flight.threshold_B[list(changed)] = flight.threshold_B.new_tensor(list(changed.values()))
 
     def _land(self, flight: Flight, done_B: Tensor) -> None:
         """Frees the rows of sentences that are done."""

@@ -123,10 +123,12 @@ def slow_beam(
 
     Of all extensions the 2K best are looked at. Those of them that end and rank among the first K are finished; the K
     best of those that do not end live on. The search is over when the best that lives is no better than the worst of
-    the n best that are finished: "early", at its length now; "exact", at the length that flatters it most.
+    the n best that are finished: "early", at its length now; "exact", at the length that flatters it most. "full" is
+    as exact, and over as well once K have ended.
     """
     living: list[tuple[float, Ids]] = [(0.0, ())]
     finished: list[Scored] = []
+    ended = 0
     for length in range(1, limit + 1):
         extensions = []
         for total, ids in living:
@@ -137,11 +139,12 @@ def slow_beam(
         for total, ids in extensions[: config.beam]:
             if ids[-1] == EOS:
                 finished.append((penalized(total, length, config.length_penalty), total, ids[:-1]))
+                ended += 1
         finished = sorted(finished, reverse=True)[: config.n_best]
         living = [(total, ids) for total, ids in extensions if ids[-1] != EOS][: config.beam]
-        if not living:
+        if not living or (config.stopping == "full" and ended >= config.beam):
             break
-        reach = limit if config.stopping == "exact" else length
+        reach = length if config.stopping == "early" else limit
         full = len(finished) == config.n_best
         if full and penalized(living[0][0], reach, config.length_penalty) <= finished[-1][0]:
             break
@@ -174,12 +177,11 @@ def test_a_beam_equals_the_slow_beam(seed: int) -> None:
         beam=beam,
         n_best=draw.choice([1, 1, 2, beam]),
         length_penalty=draw.choice([0.0, 0.6, 1.0, 1.4]),
-        stopping=draw.choice(["early", "exact"]),
+        stopping=draw.choice(["early", "full", "exact"]),
     )
     model = Toy(seed, size=draw.randint(3, 14), sharpness=draw.choice([0.5, 1.0, 2.0]))
     sentences = [draw.randrange(50) for _ in range(draw.randint(1, 7))]
-    # One limit for all: the exact rule may go on further in a batch, to the longest limit that any sentence has.
-    limits = [draw.randint(2, 9)] * len(sentences)
+    limits = [draw.randint(2, 9) for _ in sentences]
     suppress = draw.choice([[], [BOS], [BOS, 2]])
     found = run(model, sentences, limits, config, suppress=suppress)
     for sentence, limit, hypotheses in zip(sentences, limits, found, strict=True):
@@ -189,7 +191,7 @@ def test_a_beam_equals_the_slow_beam(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(12))
 def test_an_early_beam_equals_the_slow_beam_whatever_the_limits(seed: int) -> None:
     draw = random.Random(seed)
-    model, config = Toy(seed, size=9, sharpness=1.0), DecodingConfig(beam=5, n_best=seed % 5 + 1)
+    model, config = Toy(seed, size=9, sharpness=1.0), DecodingConfig(beam=5, n_best=seed % 5 + 1, stopping="early")
     sentences = [draw.randrange(50) for _ in range(6)]
     limits = [draw.randint(1, 12) for _ in sentences]
     found = run(model, sentences, limits, config)
@@ -244,6 +246,7 @@ SEVERAL = [
     pytest.param(DecodingConfig(beam=5), id="beam"),
     pytest.param(DecodingConfig(beam=4, n_best=4, length_penalty=0.4), id="n-best"),
     pytest.param(DecodingConfig(beam=5, n_best=2, stopping="exact"), id="exact"),
+    pytest.param(DecodingConfig(beam=5, n_best=2, stopping="early"), id="early"),
 ]
 
 
