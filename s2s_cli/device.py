@@ -7,6 +7,7 @@ import ctypes
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any, TypeVar
 
 import torch
@@ -65,11 +66,11 @@ def autocast(device: torch.device, precision: torch.dtype) -> contextlib.Abstrac
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16)
 
 
-def share_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def share_threads(work: Callable[[Item], Result], items: Sequence[Item], stop: Event) -> list[Result]:
     """Works on each item in a thread of the interpreter, with its share of the processor's threads.
 
     Of small operations, two workers of one thread each do a third more than one worker of two: neither waits for the
-    other at the end of each.
+    other at the end of each. `stop` is set where one of them fails or a signal comes: the others should look at it.
     """
     threads = torch.get_num_threads()
     if len(items) == 1:
@@ -77,6 +78,9 @@ def share_threads(work: Callable[[Item], Result], items: Sequence[Item]) -> list
     with ThreadPoolExecutor(len(items), initializer=torch.set_num_threads, initargs=(threads // len(items),)) as pool:
         try:
             return list(pool.map(work, items))
+        except BaseException:
+            stop.set()
+            raise
         finally:
             torch.set_num_threads(threads)  # one part of torch has a number for all threads of the interpreter
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import BinaryIO
 
 import torch
@@ -162,11 +163,13 @@ class Translator:
         target, config = self.tokenizer.target.specials, self.config
         forbidden = {target.pad, target.bos, *([] if config.allow_unknown else [target.unk])} - {target.eos}
 
+        stop = Event()
+
         def work(share: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
             with autocast(self.device, choose_precision(config.precision, self.device)):
                 return decode(
                     self._tabled or self.model,
-                    self._batches(share),
+                    self._batches(share, stop),
                     config,
                     bos=target.bos,
                     eos=target.eos,
@@ -177,7 +180,7 @@ class Translator:
         found: list[list[Hypothesis]] = [[] for _ in sources]
         workers = self._workers(len(sources))
         with self._inference():
-            shares = share_threads(work, [sources[first::workers] for first in range(workers)])
+            shares = share_threads(work, [sources[first::workers] for first in range(workers)], stop)
             for first, share in enumerate(shares):
                 found[first::workers] = share
         return found
@@ -188,10 +191,12 @@ class Translator:
             return 1
         return max(1, min(MOST_WORKERS, torch.get_num_threads(), sentences // WORKER_SENTENCES))
 
-    def _batches(self, sources: Sequence[Sequence[int]]) -> Iterator[Sources]:
+    def _batches(self, sources: Sequence[Sequence[int]], stop: Event) -> Iterator[Sources]:
         special, config = self.tokenizer.source.specials, self.config
         for start in range(0, len(sources), config.batch_size):
             self.between_batches()
+            if stop.is_set():
+                return
             batch = sources[start : start + config.batch_size]
             limits = [min(config.max_length, int(config.max_length_ratio * len(ids)) + EXTRA_LENGTH) for ids in batch]
             padded = pad_rows([[*ids, special.eos] for ids in batch], special.pad)

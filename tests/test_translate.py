@@ -597,14 +597,18 @@ def test_threads_are_given_back_after_work_and_after_a_fault() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert share_threads(lambda item: (item, torch.get_num_threads()), [1, 2]) == [(1, 1), (2, 1)]
+        stop = threading.Event()
+        assert share_threads(lambda item: (item, torch.get_num_threads()), [1, 2], stop) == [(1, 1), (2, 1)]
+        assert not stop.is_set()
         assert torch.get_num_threads() == 2
 
         def fail(item: int) -> None:
-            raise KeyError(item)
+            if item == 1:
+                raise KeyError(item)
+            assert stop.wait(WAIT)  # the other one hears of it
 
         with pytest.raises(KeyError):
-            share_threads(fail, [1, 2])
+            share_threads(fail, [1, 2], stop)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
