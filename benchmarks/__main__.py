@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -15,21 +16,22 @@ from benchmarks.corpus import Text, read_text
 from benchmarks.measure import WORK, Figures, machine
 
 PARTS = ("training", "decoding", "startup", "growth")
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 160)
 
 
 def main(
     output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = WORK / "results.json",
     only: Annotated[list[str] | None, typer.Option(help=f"A part alone: {', '.join(PARTS)}. May be repeated.")] = None,
     quick: Annotated[bool, typer.Option(help="A few updates and few variants, to see that all works.")] = False,
-    learn: Annotated[int, typer.Option(help="Updates of the models that decode.")] = 600,
+    learn: Annotated[int, typer.Option(help="Updates of the models that decode.")] = 400,
 ) -> None:
     """Measure training, decoding, start-up and growth. Let nothing else run meanwhile."""
     wanted = only or PARTS
     if wrong := [part for part in wanted if part not in PARTS]:
         raise typer.BadParameter(f"{wrong[0]}: choose from {', '.join(PARTS)}")
     results: Figures = {"machine": machine()}
-    show("machine", [results["machine"]])
+    for name, value in results["machine"].items():
+        console.print(f"{name}: {value}")
     text = read_text() if {"training", "decoding", "startup"} & set(wanted) else None
     runs: dict[str, Path] = {}
     if text:

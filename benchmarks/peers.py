@@ -31,7 +31,7 @@ def main(
     beam: Annotated[int, typer.Option(help="translate: the beam.")] = 1,
     batch: Annotated[int, typer.Option(help="translate: sentences at once.")] = 64,
     rounds: Annotated[int, typer.Option(help="Measurements of each.")] = 3,
-    learn: Annotated[int, typer.Option(help="translate: updates of our model, which is kept.")] = 600,
+    learn: Annotated[int, typer.Option(help="translate: updates of our model, which is kept.")] = 400,
 ) -> None:
     """Measure s2s and a peer in turn. Let nothing else run meanwhile."""
     text = read_text()
