@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -233,6 +235,12 @@ def main() -> NoReturn:
     sys.exit(_guarded())
 
 
+def _discard_output() -> None:
+    """What could not be written is tried again when the interpreter ends, and would change the exit code."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _guarded() -> int:
     try:
         try:
@@ -248,6 +256,7 @@ def _guarded() -> int:
         _say(f"s2s: error: {error}")
         return error.exit_code
     except OSError as error:
+        _discard_output()
         if error.errno == errno.EPIPE:
             return 128 + 13
         if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
