@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -52,11 +51,11 @@ def corpus(pairs: int) -> Figures:
         text = ParallelText(tsv=_generate(folder / "text.tsv", pairs))
         data = DataConfig.model_validate({"train": text.model_dump(), "valid": text.model_dump(), "max_ratio": 5})
         tokenizer = train_tokenizer([text], TokenizerConfig(type="word", vocab_size=500, max_sentences=10_000))
-        before, began = _anonymous(), time.perf_counter()
+        before, began = _megabytes("RssAnon"), time.perf_counter()
         open_corpus(folder / "corpus", [text], tokenizer, data)
         made = time.perf_counter()
         opened = open_corpus(folder / "corpus", [text], tokenizer, data)
-        again, held = time.perf_counter(), _anonymous() - before
+        again, held = time.perf_counter(), _megabytes("RssAnon") - before
         sampler = Sampler(opened, tokenizer, 4096, 1)
         for _ in range(20):
             sampler.next()
@@ -69,7 +68,7 @@ def corpus(pairs: int) -> Figures:
         "seconds_to_open": round(again - made, 2),
         "seconds_to_20_batches": round(planned - again, 2),
         "megabytes_held": round(held, 1),
-        "megabytes_with_the_plan": round(_anonymous() - before, 1),
+        "megabytes_with_the_plan": round(_megabytes("RssAnon") - before, 1),
     }
 
 
@@ -86,10 +85,10 @@ def _generate(path: Path, pairs: int) -> Path:
     return path
 
 
-def _anonymous() -> float:
-    """Megabytes of this process that no file backs."""
+def _megabytes(kind: str) -> float:
+    """Of this process alone (Linux): VmHWM is its peak, RssAnon what no file backs."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) / 1024
+    return int(next(line for line in lines if line.startswith(kind)).split()[1]) / 1024
 
 
 def memory(vocabulary: int, batch_tokens: int) -> Figures:
@@ -100,13 +99,13 @@ def memory(vocabulary: int, batch_tokens: int) -> Figures:
     batch = Batch(ids, lengths, ids, ids, lengths)
     small = Batch(*(tensor[:1] for tensor in vars(batch).values()))
     network.losses(small, 0.1).smoothed.backward()  # type: ignore[no-untyped-call]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _megabytes("VmHWM")
     for _ in range(2):
         network.losses(batch, 0.1).smoothed.backward()  # type: ignore[no-untyped-call]
     return {
         "vocabulary": vocabulary,
         "batch_tokens": batch_tokens,
-        "megabytes": round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024),
+        "megabytes": round(_megabytes("VmHWM") - before),
         "megabytes_of_one_copy_of_the_logits": round(batch_tokens * vocabulary * 4 / 2**20),
     }
 

@@ -27,18 +27,23 @@ from s2s_cli.files import disk_error, sha256, sync_folder, write_synced
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.run import FORMAT, RunDirectory, is_checkpoint, is_leftover
 
+LATER = {"model.embedding_dropout": None, "model.encoder_dropout": 0.0}
 MODEL, TRAINING, STATE, MANIFEST = "model.safetensors", "training.safetensors", "state.json", "manifest.json"
 
 
 def identity(config: Config) -> str:
     """SHA-256 of what makes the config that of this run: all but the keys that may change when it goes on.
 
-    Keys at their defaults are left out, so that a later version, which knows more keys, finds the same.
+    Keys that came after runs of this format are left out where they change nothing, so that those runs stay readable.
     """
-    data = config.model_dump(mode="json", exclude_defaults=True)
+    data = config.model_dump(mode="json")
     for key in CHANGEABLE:
         section, name = key.split(".")
-        data.get(section, {}).pop(name, None)
+        del data[section][name]
+    for key, value in LATER.items():
+        section, name = key.split(".")
+        if data[section][name] == value:
+            del data[section][name]
     return sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode())
 
 

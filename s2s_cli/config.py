@@ -328,7 +328,7 @@ class DecodingConfig(Section):
     n_best: Positive = 1
     """Translations given for a sentence."""
     batch_size: Positive = 64
-    """Sentences decoded at once; it does not change the output."""
+    """Sentences decoded at once, by each worker (one a core, at most four); it does not change the output."""
     length_penalty: Annotated[float, Field(ge=0, le=5)] = 1.0
     """The exponent alpha of Wu et al. 2016, equation 14; 0 is off."""
     stopping: Literal["early", "full", "exact"] = "full"

@@ -69,17 +69,29 @@ def autocast(device: torch.device, precision: torch.dtype) -> contextlib.Abstrac
 def share_threads(work: Callable[[Item], Result], items: Sequence[Item], stop: Event) -> list[Result]:
     """Works on each item in a thread of the interpreter, with its share of the processor's threads.
 
-    Of small operations, two workers of one thread each do a third more than one worker of two: neither waits for the
+    Of small operations, two workers of one thread each do a tenth more than one worker of two: neither waits for the
     other at the end of each. `stop` is set where one of them fails or a signal comes: the others should look at it.
     """
+    faults: list[BaseException] = []
+
+    def guarded(item: Item) -> Result:
+        try:
+            return work(item)
+        except BaseException as error:
+            faults.append(error)
+            stop.set()
+            raise
+
     threads = torch.get_num_threads()
     if len(items) == 1:
         return [work(items[0])]
     with ThreadPoolExecutor(len(items), initializer=torch.set_num_threads, initargs=(threads // len(items),)) as pool:
         try:
-            return list(pool.map(work, items))
+            return list(pool.map(guarded, items))
         except BaseException:
             stop.set()
+            if faults:  # the first in time, not that of the first item: others may only have heard of it
+                raise faults[0] from None
             raise
         finally:
             torch.set_num_threads(threads)  # one part of torch has a number for all threads of the interpreter

@@ -147,7 +147,7 @@ class Flight:
         self.memory = self.memory.replace(index, others.memory).trimmed()
         self.state = self.state.replace(self._hypotheses(index), others.state)
         for mine, theirs in zip(self._tensors, others._tensors, strict=True):
-            mine[index] = theirs
+            mine[index] = theirs  # a past may hold `tokens_BQ`: of these rows it is no longer asked
 
     @property
     def _tensors(self) -> tuple[Tensor, ...]:

@@ -8,7 +8,7 @@ Shapes: B sentences searched together, Q hypotheses of each at this step, M cand
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -146,6 +146,7 @@ def decode(
     suppress: Sequence[int] = (),
     search: Search | None = None,
     keep_attention: bool = False,
+    check: Callable[[], None] = lambda: None,
 ) -> list[list[Hypothesis]]:
     """Translates sentences, no more of them at a time than the first batch has.
 
@@ -157,6 +158,7 @@ def decode(
         suppress: pieces that may not be produced.
         search: chooses the extensions; default: greedy for a beam of one, else beam search.
         keep_attention: give attention weights with the hypotheses.
+        check: called before each step; may raise to stop.
 
     Returns:
         For each sentence its `n_best` hypotheses (fewer where there are no more), best first.
@@ -177,6 +179,7 @@ def decode(
             else:
                 flight = flight.keep(flight.rows(free=False)) if free < len(flight.sentences) else None
         if flight:
+            check()
             stepper.advance(flight)
     return stepper.found
 

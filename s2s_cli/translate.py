@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,8 @@ class Translation:
     text: str
     score: float
     """Log-probability in nats over the length penalty; 0 for a blank line."""
+    length: int = 0
+    """Target pieces, the end of sentence included; 0 for a blank line."""
     source_pieces: tuple[str, ...] = ()
     target_pieces: tuple[str, ...] = ()
     attention: Tensor | None = None
@@ -104,7 +107,7 @@ class Translator:
     _shortened: set[str] = field(default_factory=set, init=False, repr=False)
     _tabled: TabledInputs | None = field(default=None, init=False, repr=False)
     between_batches: Callable[[], None] = lambda: None
-    """Called between batches; may raise to stop."""
+    """Called between batches, by each worker; may raise to stop."""
 
     @classmethod
     def load(cls, run: RunDirectory, checkpoint: Path, **changes: object) -> Translator:
@@ -126,7 +129,7 @@ class Translator:
         return cls(model.to(device), tokenizer, decoding, device)
 
     def translate(self, lines: Sequence[str]) -> list[list[Translation]]:
-        """The `n_best` translations of each line, best first; a blank line has one, which is blank."""
+        """The `n_best` translations of each line, best first; those of a blank line are blank."""
         unique = list(dict.fromkeys(lines))
         sources = self.tokenizer.source.encode(unique)
         longest = self.config.max_source_length
@@ -165,16 +168,21 @@ class Translator:
 
         stop = Event()
 
+        def check() -> None:
+            if stop.is_set():
+                raise CancelledError
+
         def work(share: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
             with autocast(self.device, choose_precision(config.precision, self.device)):
                 return decode(
                     self._tabled or self.model,
-                    self._batches(share, stop),
+                    self._batches(share),
                     config,
                     bos=target.bos,
                     eos=target.eos,
                     suppress=sorted(forbidden),
                     keep_attention=self.keep_attention,
+                    check=check,
                 )
 
         found: list[list[Hypothesis]] = [[] for _ in sources]
@@ -191,12 +199,10 @@ class Translator:
             return 1
         return max(1, min(MOST_WORKERS, torch.get_num_threads(), sentences // WORKER_SENTENCES))
 
-    def _batches(self, sources: Sequence[Sequence[int]], stop: Event) -> Iterator[Sources]:
+    def _batches(self, sources: Sequence[Sequence[int]]) -> Iterator[Sources]:
         special, config = self.tokenizer.source.specials, self.config
         for start in range(0, len(sources), config.batch_size):
             self.between_batches()
-            if stop.is_set():
-                return
             batch = sources[start : start + config.batch_size]
             limits = [min(config.max_length, int(config.max_length_ratio * len(ids)) + EXTRA_LENGTH) for ids in batch]
             padded = pad_rows([[*ids, special.eos] for ids in batch], special.pad)
@@ -216,15 +222,16 @@ class Translator:
 
     def _translation(self, source: Sequence[int], hypothesis: Hypothesis) -> Translation:
         text = self.tokenizer.target.decode(hypothesis.ids).translate(_REPAIRS).replace("\n", " ")
+        length = len(hypothesis.ids) + 1
         if hypothesis.attention is None:
-            return Translation(text, hypothesis.score)
+            return Translation(text, hypothesis.score, length)
         sides = self.tokenizer.source, self.tokenizer.target
         source_pieces, target_pieces = (
             tuple(side.pieces([*ids, side.specials.eos]))
             for side, ids in zip(sides, (source, hypothesis.ids), strict=True)
         )
         attention = hypothesis.attention[:, : len(source_pieces)].float().cpu()
-        return Translation(text, hypothesis.score, source_pieces, target_pieces, attention)
+        return Translation(text, hypothesis.score, length, source_pieces, target_pieces, attention)
 
     def stream(self, source: BinaryIO, output: BinaryIO) -> None:
         """Translates lines as they come: N lines in, N lines out, in order, whatever bytes they hold.

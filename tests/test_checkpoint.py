@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import random
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from s2s_cli import checkpoint as module
 from s2s_cli.checkpoint import (
+    LATER,
     MANIFEST,
     MODEL,
     STATE,
@@ -691,6 +693,18 @@ def test_a_model_is_the_one_given_else_the_environments_else_the_latest(
     (three_runs["latest-one"] / "best").unlink()
     _, checkpoint = find_model(None)
     assert checkpoint.name == "step-00000002"
+
+
+def test_keys_that_came_later_leave_the_identity_as_it_was_where_they_change_nothing(config: Config) -> None:
+    assert LATER
+    data = config.model_dump(mode="json")
+    for key in (*CHANGEABLE, *LATER):
+        section, name = key.split(".")
+        del data[section][name]
+    before = hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    assert identity(config) == before
+    other = config.model_copy(update={"model": config.model.model_copy(update={"encoder_dropout": 0.1})})
+    assert identity(other) != before
 
 
 def test_the_latest_run_may_stand_elsewhere(here: Path, run: RunDirectory, save_step: Saver) -> None:

@@ -140,7 +140,7 @@ def test_a_manifest_of_anything_is_only_a_reason_to_make_it_anew(opened: Callabl
     opened()
     path = tmp_path / "corpus" / store.MANIFEST
     content = json.loads(path.read_bytes())
-    broken = [[], None, "x", 3, {}, *({**content, key: None} for key in content if key != "dropped")]
+    broken = [[], None, "x", 3, {}, *({**content, key: None} for key in content)]
     broken += [{**content, "pairs": -1}, {**content, "pairs": 2**70}, {**content, "arrays": ["", ""]}]
     for wrong in broken:
         path.write_text(json.dumps(wrong), encoding="utf-8")

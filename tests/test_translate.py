@@ -602,14 +602,17 @@ def test_threads_are_given_back_after_work_and_after_a_fault() -> None:
         assert not stop.is_set()
         assert torch.get_num_threads() == 2
 
-        def fail(item: int) -> None:
-            if item == 1:
-                raise KeyError(item)
-            assert stop.wait(WAIT)  # the other one hears of it
+        for bad in (1, 2):
+            stop.clear()
 
-        with pytest.raises(KeyError):
-            share_threads(fail, [1, 2], stop)
-        assert torch.get_num_threads() == 2
+            def fail(item: int, bad: int = bad) -> None:
+                if item == bad:
+                    raise KeyError(item)
+                assert stop.wait(WAIT)  # the other one hears of it
+
+            with pytest.raises(KeyError):
+                share_threads(fail, [1, 2], stop)
+            assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
 

@@ -24,7 +24,7 @@ from s2s_cli.config import DataConfig, ParallelText
 from s2s_cli.data.corpus import Corpus, check_not_empty, tokenized_pairs
 from s2s_cli.data.sequences import Sentences, Sequences, SequencesWriter, digest
 from s2s_cli.data.tokenizer import Tokenizer
-from s2s_cli.files import write_atomically
+from s2s_cli.files import sha256, write_atomically
 
 FORMAT = 1
 MANIFEST = "corpus.json"
@@ -99,6 +99,7 @@ def _make(
     corpus = _map(folder, content)
     check_not_empty(corpus, texts)
     content["arrays"] = _digest(corpus)
+    content["sha256"] = _seal(content)
     write_atomically(folder / MANIFEST, json.dumps(content, indent=1).encode())
 
 
@@ -106,14 +107,16 @@ def _is_whole(folder: Path, key: dict[str, Any], texts: Sequence[ParallelText]) 
     """Whether the corpus is here, undamaged, and was made of this text by these rules."""
     try:
         content = _manifest(folder)
+        if content.pop("sha256") != _seal(content):
+            return False
         same = all(content[name] == value for name, value in key.items())
         return same and content["texts"] == _hashes(texts) and content["arrays"] == _digest(_map(folder, content))
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, RecursionError):
         return False
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes()[:100_000])
+    content: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
     return content
 
 
@@ -146,14 +149,19 @@ def _digest(corpus: Corpus) -> list[str]:
     return [corpus.fingerprint, digest(*words)]
 
 
-def _hashes(texts: Sequence[ParallelText]) -> list[str]:
-    """SHA-256 of each file; empty for one that cannot be read, which is told by whoever reads it."""
-    found = []
-    for text in texts:
-        for path in text.files:
-            try:
-                with open(path, "rb") as file:
-                    found.append(hashlib.file_digest(file, "sha256").hexdigest())
-            except OSError:
-                found.append("")
-    return found
+def _seal(content: dict[str, Any]) -> str:
+    return sha256(json.dumps(content, sort_keys=True).encode())
+
+
+def _hashes(texts: Sequence[ParallelText]) -> list[list[str]]:
+    """Of each text the SHA-256 of its file or files."""
+    return [[_hash(path) for path in text.files] for text in texts]
+
+
+def _hash(path: Path) -> str:
+    """Empty for a file that cannot be read, which is told by whoever reads it."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
