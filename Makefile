@@ -9,7 +9,7 @@ help:
 	@echo "make demo       train on the demo corpus, translate, evaluate (about three minutes)"
 	@echo "make test       format, lint, types, tests (under ten minutes)"
 	@echo "make test-slow  the whole matrix of cells and attentions, and the long forms of the tests"
-	@echo "make bench      speed, memory and growth on this machine (about 20 minutes; QUICK=1: two)"
+	@echo "make bench      speed, memory and growth on this machine (QUICK=1: about a minute)"
 	@echo "make check      format, lint and types alone"
 	@echo "make install    the environment alone"
 

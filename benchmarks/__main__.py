@@ -13,14 +13,14 @@ from rich.table import Table
 
 from benchmarks import decoding, growth, startup, training
 from benchmarks.corpus import Text, read_text
-from benchmarks.measure import WORK, Figures, machine
+from benchmarks.measure import RESULTS, Figures, machine
 
 PARTS = ("training", "decoding", "startup", "growth")
 console = Console(width=None if sys.stdout.isatty() else 160)
 
 
 def main(
-    output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = WORK / "results.json",
+    output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = RESULTS / "results.json",
     only: Annotated[list[str] | None, typer.Option(help=f"A part alone: {', '.join(PARTS)}. May be repeated.")] = None,
     quick: Annotated[bool, typer.Option(help="A few updates and few variants, to see that all works.")] = False,
     learn: Annotated[int, typer.Option(help="Updates of the models that decode.")] = 400,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -11,7 +10,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.corpus import Text
-from benchmarks.measure import ROOT, WORK, Figures
+from benchmarks.measure import ENVIRONMENT, RESULTS, Figures
 from benchmarks.training import model
 from s2s_cli.run import find_model
 from s2s_cli.translate import Translator
@@ -39,13 +38,13 @@ def trained(text: Text, name: str, updates: int) -> Path:
             "warmup_steps": 50,
         },
     }
-    WORK.mkdir(exist_ok=True)
+    RESULTS.mkdir(exist_ok=True)
     stem = f"{text.name.split()[0].lower()}-{name}-{updates}"
-    path = WORK / f"{stem}.yaml"
+    path = RESULTS / f"{stem}.yaml"
     path.write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
     command = [sys.executable, "-m", "s2s_cli", "train", "--config", path.name]
-    subprocess.run(command, check=True, cwd=WORK, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    return WORK / "runs" / stem
+    subprocess.run(command, check=True, cwd=RESULTS, env=ENVIRONMENT)
+    return RESULTS / "runs" / stem
 
 
 def measure(text: Text, run: Path, beam: int, batch: int, repeats: int) -> Figures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -12,7 +13,9 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).parent.parent
-WORK = Path(__file__).parent / "work"
+RESULTS = Path(__file__).parent / "results"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+"""Of programs that are started: they are those of this folder."""
 Figures = dict[str, Any]
 
 

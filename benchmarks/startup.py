@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from statistics import median
 
-from benchmarks.measure import ROOT, Figures
+from benchmarks.measure import ENVIRONMENT, Figures
 
 
 def measure(run: Path, repeats: int) -> Figures:
@@ -24,8 +23,7 @@ def measure(run: Path, repeats: int) -> Figures:
     for _ in range(repeats + 1):  # in turn; the first round warms the disk's cache
         for name, (command, text) in commands.items():
             began = time.perf_counter()
-            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-            subprocess.run(command, input=text.encode(), capture_output=True, check=True, env=environment)
+            subprocess.run(command, input=text.encode(), capture_output=True, check=True, env=ENVIRONMENT)
             times[name].append(time.perf_counter() - began)
     found = {f"{name}_seconds": round(median(taken[1:]), 3) for name, taken in times.items()}
     above = [one - torch for one, torch in zip(times["translate_one_line"][1:], times["import_torch"][1:], strict=True)]

@@ -13,6 +13,8 @@ from benchmarks.measure import Figures, matrix_rate
 from s2s_cli.config import ModelConfig, TrainingConfig
 from s2s_cli.data.batches import Batch, Sampler
 from s2s_cli.device import autocast, choose_precision, keep_freed_memory
+from s2s_cli.model.attention import ATTENTIONS
+from s2s_cli.model.recurrent import CELLS
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.train.optim import build_optimizer
 
@@ -22,7 +24,6 @@ SIZES: dict[str, Any] = {
     "embedding_size": 256,
     "dropout": 0.3,
 }
-ATTENTIONS = ("none", "bahdanau", "luong-dot", "luong-general", "luong-concat")
 
 
 def variants() -> list[tuple[str, ModelConfig]]:
@@ -31,10 +32,10 @@ def variants() -> list[tuple[str, ModelConfig]]:
         (f"lstm, {attention}, fed, readout 512", model("lstm", attention, feeding=True, readout_size=512))
         for attention in ("bahdanau", "luong-general")
     ]
-    for cell in ("rnn", "gru", "lstm"):
-        for attention in ATTENTIONS:
+    for cell in CELLS:
+        for attention, kind in ATTENTIONS.items():
             for feeding in (True, False):
-                if feeding or attention != "bahdanau":
+                if feeding or not kind.before_cell:
                     name = f"{cell}, {attention}{', fed' if feeding else ''}"
                     found.append((name, model(cell, attention, feeding=feeding, tie_embeddings="all")))
     return found
@@ -106,10 +107,11 @@ def measure(text: Text, config: ModelConfig, batch_tokens: int, updates: int) ->
     taken = time.perf_counter() - began
     peak = (limit_before + matrix_rate(precision, repeats=3)) / 2
     rate = sum(batch.tokens for batch in seen) / taken
-    limit = peak / operations(network, seen)
+    needed = operations(network, seen)
+    limit = peak / needed
     return {
         "tokens_per_second": round(rate),
-        "mflop_per_token": round(operations(network, seen) / 1e6, 1),
+        "mflop_per_token": round(needed / 1e6, 1),
         "limit": round(limit),
         "share_of_limit": round(rate / limit, 2),
         "precision": "bf16" if precision == torch.bfloat16 else "fp32",

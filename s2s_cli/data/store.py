@@ -61,10 +61,11 @@ def open_corpus(
         "max_ratio": filters.max_ratio,
         "keep_text": keep_text,
     }
-    if not _is_whole(folder, key, texts):
+    corpus = _load(folder, key, texts)
+    if corpus is None:
         begin()
-        _make(folder, key, texts, tokenizer, filters, check)
-    return _map(folder, _manifest(folder))
+        corpus = _make(folder, key, texts, tokenizer, filters, check)
+    return corpus
 
 
 def _make(
@@ -74,7 +75,7 @@ def _make(
     tokenizer: Tokenizer,
     filters: DataConfig,
     check: Callable[[], None],
-) -> None:
+) -> Corpus:
     folder.mkdir(parents=True, exist_ok=True)
     hashes = _hashes(texts)
     (folder / MANIFEST).unlink(missing_ok=True)  # from here until it is written again, nothing is here
@@ -101,23 +102,20 @@ def _make(
     content["arrays"] = _digest(corpus)
     content["sha256"] = _seal(content)
     write_atomically(folder / MANIFEST, json.dumps(content, indent=1).encode())
+    return corpus
 
 
-def _is_whole(folder: Path, key: dict[str, Any], texts: Sequence[ParallelText]) -> bool:
-    """Whether the corpus is here, undamaged, and was made of this text by these rules."""
+def _load(folder: Path, key: dict[str, Any], texts: Sequence[ParallelText]) -> Corpus | None:
+    """The corpus, where it is here, undamaged, and was made of this text by these rules."""
     try:
-        content = _manifest(folder)
+        content = json.loads((folder / MANIFEST).read_bytes())
         if content.pop("sha256") != _seal(content):
-            return False
-        same = all(content[name] == value for name, value in key.items())
-        return same and content["texts"] == _hashes(texts) and content["arrays"] == _digest(_map(folder, content))
+            return None
+        same = all(content[name] == value for name, value in key.items()) and content["texts"] == _hashes(texts)
+        corpus = _map(folder, content) if same else None
+        return corpus if corpus is not None and content["arrays"] == _digest(corpus) else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, RecursionError):
-        return False
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
-    return content
+        return None
 
 
 def _map(folder: Path, content: dict[str, Any]) -> Corpus:
