@@ -7,6 +7,8 @@ import ctypes
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
 from threading import Event
 from typing import Any, TypeVar
 
@@ -58,6 +60,21 @@ def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private, so asked for with care
         return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)
+    return False
+
+
+@cache
+def onednn_is_faster() -> bool:
+    """Whether fp32 products are better made by oneDNN than by MKL, which PyTorch asks.
+
+    On AMD's processors MKL leaves AVX-512 aside, and with it half of what they can do. The choice follows from the
+    machine alone, not from a measurement, so that it is the same in every run.
+    """
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    with contextlib.suppress(OSError):  # the operation is private, so it too is asked for with care
+        amd = "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        return amd and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     return False
 
 

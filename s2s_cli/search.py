@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from typing import NamedTuple, Protocol, TypeVar
 
 import torch
@@ -20,10 +19,10 @@ from s2s_cli.config import DecodingConfig
 from s2s_cli.errors import RunFailed
 from s2s_cli.flight import Flight, Hypothesis, Past, Pool, Sentence, Sources
 from s2s_cli.model.interface import DecoderState, Memory, Step
+from s2s_cli.model.output import largest
 
 # Rows of finished sentences are given to others, or taken out, once they are this share.
 FREE_SHARE = 0.1
-BLOCK = 128
 NO_LIMIT = 2**40
 
 
@@ -58,23 +57,7 @@ class Greedy:
         self.width = 1
 
     def choose(self, extensions_BQV: Tensor, scores_BQ: Tensor) -> Candidates:
-        """The `width` best extensions of each sentence.
-
-        They lie in the `width` blocks of the vocabulary with the largest maxima, and only those are sorted: the whole
-        of it is passed over once.
-        """
-        sentences, queries, size = extensions_BQV.shape
-        block = _block_size(size)
-        blocks_BQPV = extensions_BQV.view(sentences, queries, -1, block)
-        maxima_BP = (blocks_BQPV.amax(dim=-1) + scores_BQ[:, :, None]).flatten(1)
-        index_BI = maxima_BP.topk(min(self.width, maxima_BP.shape[1])).indices
-        parents_BI = index_BI // (size // block)
-        first_B1 = torch.arange(sentences, device=index_BI.device)[:, None] * maxima_BP.shape[1]
-        chosen_BIV = blocks_BQPV.flatten(0, 2)[first_B1 + index_BI] + scores_BQ.gather(1, parents_BI)[:, :, None]
-        scores_BM, at_BM = chosen_BIV.flatten(1).topk(min(self.width, chosen_BIV[0].numel()))
-        which_BM = at_BM // block
-        tokens_BM = index_BI.gather(1, which_BM) % (size // block) * block + at_BM % block
-        return Candidates(scores_BM, tokens_BM, parents_BI.gather(1, which_BM))
+        return Candidates(*largest(extensions_BQV, scores_BQ, self.width))
 
 
 class Beam(Greedy):
@@ -85,12 +68,6 @@ class Beam(Greedy):
 
 
 SEARCHES: dict[str, type[Greedy]] = {"greedy": Greedy, "beam": Beam}
-
-
-@cache
-def _block_size(size: int) -> int:
-    """The largest divisor of a vocabulary's size that is no more than BLOCK."""
-    return next(block for block in range(min(BLOCK, size), 0, -1) if size % block == 0)
 
 
 class Filter(Protocol):

@@ -21,7 +21,6 @@ from s2s_cli.config_file import change
 from s2s_cli.data.batches import pad_rows
 from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.device import (
-    autocast,
     choose_device,
     choose_precision,
     explain_memory,
@@ -29,6 +28,7 @@ from s2s_cli.device import (
     share_threads,
 )
 from s2s_cli.flight import Hypothesis, Sources
+from s2s_cli.model.linear import converted
 from s2s_cli.model.seq2seq import Seq2Seq, TabledInputs
 from s2s_cli.run import RunDirectory
 from s2s_cli.search import decode
@@ -157,8 +157,7 @@ class Translator:
         size = self.model.decoder.gates * len(self.tokenizer.target)
         if self._tabled or steps < len(self.tokenizer.target) or 4 * size > TABLE_BYTES:
             return
-        precision = choose_precision(self.config.precision, self.device)
-        with self._inference(), torch.inference_mode(), autocast(self.device, precision):
+        with self._inference(), torch.inference_mode():
             self._tabled = TabledInputs(self.model)
 
     def _decode(self, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
@@ -173,21 +172,20 @@ class Translator:
                 raise CancelledError
 
         def work(share: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
-            with autocast(self.device, choose_precision(config.precision, self.device)):
-                return decode(
-                    self._tabled or self.model,
-                    self._batches(share),
-                    config,
-                    bos=target.bos,
-                    eos=target.eos,
-                    suppress=sorted(forbidden),
-                    keep_attention=self.keep_attention,
-                    check=check,
-                )
+            return decode(
+                self._tabled or self.model,
+                self._batches(share),
+                config,
+                bos=target.bos,
+                eos=target.eos,
+                suppress=sorted(forbidden),
+                keep_attention=self.keep_attention,
+                check=check,
+            )
 
         found: list[list[Hypothesis]] = [[] for _ in sources]
         workers = self._workers(len(sources))
-        with self._inference():
+        with self._inference(), converted(self.model, choose_precision(config.precision, self.device)):
             shares = share_threads(work, [sources[first::workers] for first in range(workers)], stop)
             for first, share in enumerate(shares):
                 found[first::workers] = share

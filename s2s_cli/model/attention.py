@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from s2s_cli.config import ModelConfig
-from s2s_cli.model.deferred import StepLinear
 from s2s_cli.model.interface import Attended, Encoded, Memory
+from s2s_cli.model.linear import StepLinear
 
 # An additive score makes a (B, Q, S, A) tensor; more elements than this at once are computed in slices of Q.
 ADDITIVE_LIMIT = 2**24
@@ -85,7 +85,7 @@ class LuongGeneral(LuongDot):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
-        self.key_projection = nn.Linear(self.context_size, self.query_size, bias=False)
+        self.key_projection = StepLinear(self.context_size, self.query_size, bias=False)
 
     def keys(self, states_BSC: Tensor) -> Tensor:
         keys_BSH: Tensor = self.key_projection(states_BSC)
@@ -99,7 +99,7 @@ class LuongConcat(Attention):
         super().__init__(config)
         size = config.attention_size or self.query_size
         self.query_projection = StepLinear(self.query_size, size, bias=False)
-        self.key_projection = nn.Linear(self.context_size, size)
+        self.key_projection = StepLinear(self.context_size, size)
         self.scorer = nn.Linear(size, 1, bias=False)
 
     def keys(self, states_BSC: Tensor) -> Tensor:

@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from typing import NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s2s_cli.config import ModelConfig
 from s2s_cli.model.attention import ATTENTIONS
-from s2s_cli.model.deferred import StepLinear, deferred
 from s2s_cli.model.dropout import Dropout
 from s2s_cli.model.interface import CellState, DecoderState, Encoded, Memory
+from s2s_cli.model.linear import StepLinear, deferred
 from s2s_cli.model.recurrent import CELLS, Layer
 
 
@@ -147,9 +148,11 @@ class Decoder(nn.Module):
         return Decoded(self._readout(context_BTC, h_BTH), weights_BTS)  # one product for all steps
 
     def inputs(self, x: Tensor) -> Tensor:
-        """What the first layer makes of embedded tokens (..., E): W x + b (..., G), the part that needs no state."""
-        gates: Tensor = self._first.input(x)
-        return gates
+        """What the first layer makes of embedded tokens (..., E): W x + b (..., G), the part that needs no state.
+
+        In search it is mostly looked up, so there it is never converted: what comes out must not depend on that.
+        """
+        return F.linear(x, self._first.input.weight, self._first.input.bias)
 
     def step(self, gates_NG: Tensor, state: DecoderState, memory: Memory) -> tuple[Tensor, Tensor, DecoderState]:
         """One step for Q hypotheses of each of B sentences, N = B x Q rows.

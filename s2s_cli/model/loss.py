@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 # Logits held at once. 2**22 float32 are 16 MB, about what a processor's cache holds.
@@ -26,29 +27,34 @@ class _LinearCrossEntropy(torch.autograd.Function):
         smoothing: float,
         wanted: bool,
     ) -> tuple[Tensor, Tensor]:
-        size = weight_VR.shape[0]
-        weight = weight_VR.to(readout_NR.dtype)
+        size, rows = weight_VR.shape[0], max(1, SLICE_ELEMENTS // weight_VR.shape[0])
+        weight, bias = weight_VR.to(readout_NR.dtype), bias_V.to(readout_NR.dtype)
         grad_readout = torch.empty_like(readout_NR) if wanted else None
         grad_weight = torch.zeros(weight_VR.shape, device=weight_VR.device) if wanted else None
         grad_bias = torch.zeros(bias_V.shape, device=bias_V.device) if wanted else None
         loss = torch.zeros((), dtype=torch.float64 if readout_NR.device.type == "cpu" else torch.float32)
         loss, nll = loss.to(readout_NR.device), loss.to(readout_NR.device).clone()
-        rows = max(1, SLICE_ELEMENTS // size)
+        # Uniform smoothing: the target distribution is (1 - s) at the target plus s / V everywhere. Of the second part
+        # the loss needs the mean of all logits, and the gradients the same constant everywhere: no pass over logits.
+        mean_weight_R, sum_R = weight_VR.mean(0), readout_NR.float().sum(0)
+        loss -= smoothing * (sum_R @ mean_weight_R + len(readout_NR) * bias_V.mean())
         for start in range(0, len(readout_NR), rows):
             piece, target = readout_NR[start : start + rows], targets_N[start : start + rows, None]
-            logits = (piece @ weight.t()).float().add_(bias_V)
-            lse = torch.logsumexp(logits, dim=1, keepdim=True)
-            nll_rows = lse - logits.gather(1, target)
+            logits = F.linear(piece, weight, bias)
+            log_p = torch.log_softmax(logits, dim=1, dtype=torch.float32)
+            nll_rows = -log_p.gather(1, target)
             nll += nll_rows.sum()
-            # Uniform smoothing: the target distribution is (1 - s) at the target plus s / V everywhere.
-            loss += ((1 - smoothing) * nll_rows + smoothing * (lse - logits.mean(1, keepdim=True))).sum()
+            loss += (nll_rows + smoothing * logits.gather(1, target).float()).sum()
             if grad_readout is not None and grad_weight is not None and grad_bias is not None:
-                gradient = logits.sub_(lse).exp_().sub_(smoothing / size)
-                gradient.scatter_add_(1, target, torch.full_like(lse, smoothing - 1))
+                gradient = log_p.exp_()
+                gradient.scatter_add_(1, target, torch.full_like(nll_rows, smoothing - 1))
                 grad_bias += gradient.sum(0)
                 gradient = gradient.to(readout_NR.dtype)
-                grad_readout[start : start + rows] = gradient @ weight
+                grad_readout[start : start + rows] = gradient @ weight - smoothing * mean_weight_R
                 grad_weight += gradient.t() @ piece
+        if grad_weight is not None and grad_bias is not None:
+            grad_weight -= smoothing / size * sum_R
+            grad_bias -= smoothing / size * len(readout_NR)
         if wanted:
             ctx.save_for_backward(grad_readout, grad_weight, grad_bias)
         nll = nll.to(torch.float32)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from s2s_cli.config import EncoderConfig
-from s2s_cli.model.deferred import StepLinear
 from s2s_cli.model.dropout import Dropout
 from s2s_cli.model.interface import CellState, Encoded
+from s2s_cli.model.linear import StepLinear
 
 
 class Layer(nn.Module):

@@ -16,6 +16,7 @@ from s2s_cli.model.decoder import Decoder
 from s2s_cli.model.dropout import Dropout
 from s2s_cli.model.interface import DecoderState, Memory, Step
 from s2s_cli.model.loss import linear_cross_entropy
+from s2s_cli.model.output import Output
 from s2s_cli.model.recurrent import Encoder
 
 
@@ -49,7 +50,7 @@ class Seq2Seq(nn.Module):
         self.encoder_dropout = Dropout(config.encoder_dropout)
         self.source_embedding = _embedding(source_size, config.embedding_size)
         self.target_embedding = _embedding(target_size, config.embedding_size)
-        self.output = nn.Linear(config.readout, target_size)
+        self.output = Output(config.readout, target_size)
         nn.init.zeros_(self.output.bias)
         if config.tie_embeddings == "all":
             self.target_embedding.weight = self.source_embedding.weight

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from s2s_cli.model.deferred import StepLinear, deferred
+from s2s_cli.model import linear as module
+from s2s_cli.model.linear import StepLinear, converted, deferred, product
 
 STEPS = 5
 
@@ -133,3 +134,35 @@ def test_autocast_converts_the_weights_and_keeps_gradients_in_fp32() -> None:
         if name in expected:
             assert parameter.grad is not None and parameter.grad.dtype == torch.float32
             torch.testing.assert_close(parameter.grad, expected[name], atol=0.1, rtol=0.05)
+
+
+def test_converted_products_are_made_in_bf16_and_come_back_as_they_went_in() -> None:
+    loop = Loop(bias=True)
+    x_TBH = torch.randn(STEPS, 4, 3)
+    expected = loop(x_TBH)
+    with converted(loop, torch.bfloat16):
+        assert loop.recur.opened is not None and loop.recur.opened[0].dtype == torch.bfloat16
+        found = loop(x_TBH)
+    assert loop.recur.opened is None
+    assert found.dtype == torch.float32
+    assert not found.requires_grad
+    torch.testing.assert_close(found, expected.detach(), rtol=0.02, atol=0.02)
+    assert not torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("rows", [1, 7, 64])
+@pytest.mark.parametrize("onednn", [True, False])
+def test_either_library_makes_the_same_products(
+    onednn: bool, rows: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if onednn and not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        pytest.skip("this build of PyTorch has no oneDNN")
+    monkeypatch.setattr(module, "onednn_is_faster", lambda: onednn)
+    layer = StepLinear(48, 33, bias=bias)
+    x = torch.randn(2, rows, 48)
+    with torch.no_grad():
+        found = product(x, layer.weight, layer.bias)
+        with converted(layer, torch.float32):
+            torch.testing.assert_close(layer(x), found)
+        torch.testing.assert_close(found, layer(x), rtol=1e-5, atol=1e-5)

@@ -1,19 +1,23 @@
-"""Linear layers for the inside of a loop over time, whose weight gradients wait until the loop's backward has ended.
+"""Linear layers for the inside of a loop over time, where all that can be done once for all steps is done once.
 
-Autograd would add to a weight's gradient at every step: T thin products and T passes over a matrix of the weight's
-size. All inputs and all gradients of outputs, one below the other, give the same sum in one product.
+In training weight gradients wait until the loop's backward has ended. Autograd would add to a weight's gradient at
+every step: T thin products and T passes over a matrix of the weight's size. All inputs and all gradients of outputs,
+one below the other, give the same sum in one product. In search weights are converted to bf16 once, not at each step,
+and fp32 products are made by the faster of two libraries.
 T is the number of steps, N the rows of one step, I and O the widths of input and output.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from s2s_cli.device import onednn_is_faster
 
 
 class _Tape:
@@ -67,36 +71,61 @@ class _Product(torch.autograd.Function):
         return grads[0] @ weight_OI if ctx.needs_input_grad[0] else None, None, None, None
 
 
-class StepLinear(nn.Linear):
-    """A linear layer that may stand inside a loop over time: see `deferred`. Elsewhere a linear layer like any."""
+def product(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+    """x W.T + b without gradients, in fp32 by oneDNN where that is faster."""
+    if x.dtype == torch.float32 and x.device.type == "cpu" and onednn_is_faster():
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_OI, bias_O, "none", [], "")
+        return y
+    return F.linear(x, weight_OI, bias_O)
 
-    opened: tuple[Tensor, Tensor | None, _Tape] | None = None
+
+class StepLinear(nn.Linear):
+    """A linear layer that may stand inside a loop over time: see `deferred` and `converted`. Elsewhere like any."""
+
+    opened: tuple[Tensor, Tensor | None, _Tape | None] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.opened is None:
             return F.linear(x, self.weight, self.bias)
         weight_OI, bias_O, tape = self.opened
+        if tape is None:  # no gradients: what is around the product stays in the precision that it is in
+            return product(x.to(weight_OI.dtype), weight_OI, bias_O).to(x.dtype)
         flat_NI = x.to(weight_OI.dtype).reshape(-1, self.in_features)
         y_NO: Tensor = _Product.apply(flat_NI, weight_OI, bias_O, tape)  # type: ignore[no-untyped-call]
         return y_NO.view(*x.shape[:-1], self.out_features)
 
-    def open(self) -> None:
-        """Begins a loop: converts the weights once, in the precision of autocast, for all its steps."""
-        device, tape = self.weight.device.type, _Tape()
-        autocast = torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if autocast else self.weight.dtype
+    def open(self, dtype: torch.dtype, *, tape: _Tape | None) -> None:
+        """Begins a loop: converts the weights once for all its steps; without a tape they get no gradients."""
         bias_O = None if self.bias is None else self.bias.to(dtype)
-        self.opened = (*_Open.apply(self.weight.to(dtype), bias_O, tape), tape)  # type: ignore[no-untyped-call]
+        if tape is None:
+            bias_O = None if bias_O is None else bias_O.detach()
+            self.opened = self.weight.detach().to(dtype), bias_O, None
+        else:
+            self.opened = (*_Open.apply(self.weight.to(dtype), bias_O, tape), tape)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def deferred(module: nn.Module) -> Iterator[None]:
-    """Inside, the step-linear layers of a module sum their weight gradients in one product each."""
-    layers = [part for part in module.modules() if isinstance(part, StepLinear)] if torch.is_grad_enabled() else []
+def _opened(module: nn.Module, dtype: torch.dtype, *, taped: bool) -> Iterator[None]:
+    layers = [part for part in module.modules() if isinstance(part, StepLinear)]
     try:
         for layer in layers:
-            layer.open()
+            layer.open(dtype, tape=_Tape() if taped else None)
         yield
     finally:
         for layer in layers:
             layer.opened = None
+
+
+def deferred(module: nn.Module) -> AbstractContextManager[None]:
+    """Inside, the step-linear layers of a module sum their weight gradients in one product each, in autocast's type."""
+    if not torch.is_grad_enabled():
+        return nullcontext()
+    weight = next(module.parameters())
+    device = weight.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    return _opened(module, dtype, taped=True)
+
+
+def converted(module: nn.Module, dtype: torch.dtype) -> AbstractContextManager[None]:
+    """Inside, the products of a module's step-linear layers are made in `dtype`, without gradients; nothing else is."""
+    return _opened(module, dtype, taped=False)
