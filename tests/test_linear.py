@@ -59,6 +59,16 @@ def test_deferred_gradients_are_autograds_own(bias: bool, x_TBH: Tensor) -> None
     torch.testing.assert_close(gradients(loop, x_TBH), expected)
 
 
+def test_deferred_gradients_equal_differences(x_TBH: Tensor) -> None:
+    loop = Loop(bias=True).double()
+
+    def run(x_TBH: Tensor, *parameters: Tensor) -> Tensor:
+        with deferred(loop):
+            return loop(x_TBH)
+
+    assert torch.autograd.gradcheck(run, (x_TBH, *(p for name, p in loop.named_parameters() if "unused" not in name)))
+
+
 def test_two_loops_add_their_gradients_as_two_batches_do(x_TBH: Tensor) -> None:
     loop = Loop(bias=True).double()
     other_TBH = torch.randn_like(x_TBH)

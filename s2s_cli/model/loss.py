@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Logits held at once. 2**22 float32 are 16 MB, about what a processor's cache holds.
-SLICE_ELEMENTS = 2**22
+# Logits held at once, and of those in fp32: 2**20 float32 are 4 MB, which a processor's cache holds.
+SLICE_ELEMENTS, SOFTMAX_ELEMENTS = 2**23, 2**20
+UNDERFLOW = 1e-30  # the logarithm of a smaller probability is not taken
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -27,39 +28,46 @@ class _LinearCrossEntropy(torch.autograd.Function):
         smoothing: float,
         wanted: bool,
     ) -> tuple[Tensor, Tensor]:
-        size, rows = weight_VR.shape[0], max(1, SLICE_ELEMENTS // weight_VR.shape[0])
+        size = len(weight_VR)
+        rows, softmax_rows = (max(1, elements // size) for elements in (SLICE_ELEMENTS, SOFTMAX_ELEMENTS))
         weight, bias = weight_VR.to(readout_NR.dtype), bias_V.to(readout_NR.dtype)
         grad_readout = torch.empty_like(readout_NR) if wanted else None
-        grad_weight = torch.zeros(weight_VR.shape, device=weight_VR.device) if wanted else None
-        grad_bias = torch.zeros(bias_V.shape, device=bias_V.device) if wanted else None
-        loss = torch.zeros((), dtype=torch.float64 if readout_NR.device.type == "cpu" else torch.float32)
-        loss, nll = loss.to(readout_NR.device), loss.to(readout_NR.device).clone()
+        grad_weight = torch.zeros_like(weight_VR) if wanted else None
+        grad_bias = torch.zeros_like(bias_V) if wanted else None
+        full = torch.promote_types(readout_NR.dtype, torch.float32)  # float64 stays as it is
+        summed = torch.float64 if readout_NR.device.type == "cpu" else torch.float32
+        loss, nll = torch.zeros(2, dtype=summed, device=readout_NR.device)
         # Uniform smoothing: the target distribution is (1 - s) at the target plus s / V everywhere. Of the second part
         # the loss needs the mean of all logits, and the gradients the same constant everywhere: no pass over logits.
-        mean_weight_R, sum_R = weight_VR.mean(0), readout_NR.float().sum(0)
+        mean_weight_R, sum_R = weight_VR.mean(0), readout_NR.sum(0, dtype=full)
         loss -= smoothing * (sum_R @ mean_weight_R + len(readout_NR) * bias_V.mean())
         for start in range(0, len(readout_NR), rows):
-            piece, target = readout_NR[start : start + rows], targets_N[start : start + rows, None]
+            piece = readout_NR[start : start + rows]
             logits = F.linear(piece, weight, bias)
-            log_p = torch.log_softmax(logits, dim=1, dtype=torch.float32)
-            nll_rows = -log_p.gather(1, target)
-            nll += nll_rows.sum()
-            loss += (nll_rows + smoothing * logits.gather(1, target).float()).sum()
-            if grad_readout is not None and grad_weight is not None and grad_bias is not None:
-                gradient = log_p.exp_()
-                gradient.scatter_add_(1, target, torch.full_like(nll_rows, smoothing - 1))
-                grad_bias += gradient.sum(0)
-                gradient = gradient.to(readout_NR.dtype)
-                grad_readout[start : start + rows] = gradient @ weight - smoothing * mean_weight_R
-                grad_weight += gradient.t() @ piece
+            targets = targets_N[start : start + rows, None]
+            for part, target in zip(logits.split(softmax_rows), targets.split(softmax_rows), strict=True):
+                p = torch.softmax(part, dim=1, dtype=full)
+                p_target = p.gather(1, target)
+                nll_rows = -p_target.log()
+                if bool((p_target < UNDERFLOW).any()):  # rare, and then a second softmax does not matter
+                    nll_rows = -torch.log_softmax(part, dim=1, dtype=full).gather(1, target)
+                nll += nll_rows.sum()
+                loss += (nll_rows + smoothing * part.gather(1, target)).sum()
+                if grad_bias is not None:
+                    p.scatter_add_(1, target, torch.full_like(nll_rows, smoothing - 1))
+                    grad_bias += p.sum(0)
+                    part.copy_(p)  # the logits become their own gradient
+            if grad_readout is not None and grad_weight is not None:
+                grad_readout[start : start + rows] = logits @ weight - smoothing * mean_weight_R
+                grad_weight += logits.t() @ piece
         if grad_weight is not None and grad_bias is not None:
             grad_weight -= smoothing / size * sum_R
             grad_bias -= smoothing / size * len(readout_NR)
         if wanted:
             ctx.save_for_backward(grad_readout, grad_weight, grad_bias)
-        nll = nll.to(torch.float32)
+        nll = nll.to(full)
         ctx.mark_non_differentiable(nll)
-        return loss.to(torch.float32), nll
+        return loss.to(full), nll
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -73,7 +81,7 @@ def linear_cross_entropy(
 ) -> tuple[Tensor, Tensor]:
     """Label-smoothed cross-entropy (Szegedy et al. 2016, section 7) of `readout @ weight.T + bias`, summed over rows.
 
-    The products run in the readout's precision, the softmax in fp32.
+    The products run in the readout's precision, the softmax in fp32 at least.
 
     Returns:
         The smoothed loss, which carries the gradient, and the plain negative log-likelihood, which does not.
