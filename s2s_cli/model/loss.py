@@ -45,7 +45,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             piece = readout_NR[start : start + rows]
             logits = F.linear(piece, weight, bias)
             targets = targets_N[start : start + rows, None]
-            for part, target in zip(logits.split(softmax_rows), targets.split(softmax_rows), strict=True):
+            for part, target in zip(torch.split(logits, softmax_rows), torch.split(targets, softmax_rows), strict=True):
                 p = torch.softmax(part, dim=1, dtype=full)
                 p_target = p.gather(1, target)
                 nll_rows = -p_target.log()
