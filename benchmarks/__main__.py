@@ -45,11 +45,23 @@ def main(
     if "decoding" in wanted and text:
         settings = decoding.SETTINGS[1:5:3] if quick else decoding.SETTINGS
         results["decoding"] = [
-            {"model": name, "beam": beam, "batch": batch, **decoding.measure(text, run, beam, batch, 1 if quick else 3)}
+            {
+                "model": name,
+                "precision": precision,
+                "beam": beam,
+                "batch": batch,
+                **decoding.measure(text, run, beam, batch, precision, 1 if quick else 3),
+            }
             for name, run in runs.items()
+            for precision in decoding.precisions()
             for beam, batch in settings
         ]
         show(f"decoding, {text.name}, target pieces a second", results["decoding"])
+        if "bf16" in decoding.precisions():
+            results["agreement"] = [
+                {"model": name, **decoding.agreement(text, run, beam)} for name, run in runs.items() for beam in (1, 5)
+            ]
+            show("bf16 beside fp32", results["agreement"])
     if "startup" in wanted:
         results["startup"] = startup.measure(next(iter(runs.values())), 1 if quick else 7)
         show("start-up", [results["startup"]])

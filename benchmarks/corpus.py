@@ -23,6 +23,7 @@ class Text:
     tokenizer: Tokenizer
     train: Corpus
     lines: list[str]
+    references: list[str]
 
 
 def read_text() -> Text:
@@ -40,6 +41,8 @@ def read_text() -> Text:
         return ParallelText(source=place / f"{stem}.{source}", target=place / f"{stem}.{target}")
 
     tokenizer = train_tokenizer([sides("train")], pieces)
-    lines = (place / f"{test}.{source}").read_text(encoding="utf-8").splitlines()
+    lines, references = (
+        (place / f"{test}.{side}").read_text(encoding="utf-8").splitlines() for side in (source, target)
+    )
     train = read_corpus([sides("train")], tokenizer)
-    return Text(name, {"train": sides("train"), "valid": sides(valid)}, pieces, tokenizer, train, lines)
+    return Text(name, {"train": sides("train"), "valid": sides(valid)}, pieces, tokenizer, train, lines, references)

@@ -9,9 +9,14 @@ import time
 from pathlib import Path
 from statistics import median
 
+import torch
+
 from benchmarks.corpus import Text
 from benchmarks.measure import ENVIRONMENT, RESULTS, Figures
 from benchmarks.training import model
+from s2s_cli.config import EvaluationConfig
+from s2s_cli.device import choose_precision
+from s2s_cli.evaluate import compute_scores
 from s2s_cli.run import find_model
 from s2s_cli.translate import Translator
 
@@ -47,9 +52,14 @@ def trained(text: Text, name: str, updates: int) -> Path:
     return RESULTS / "runs" / stem
 
 
-def measure(text: Text, run: Path, beam: int, batch: int, repeats: int) -> Figures:
+def precisions() -> list[str]:
+    """What decoding is measured in: bf16 too where the processor has it."""
+    return ["fp32", "bf16"] if choose_precision("auto", torch.device("cpu")) == torch.bfloat16 else ["fp32"]
+
+
+def measure(text: Text, run: Path, beam: int, batch: int, precision: str, repeats: int) -> Figures:
     """The rate of `Translator.translate`, start-up left out; pieces with the ends of sentences."""
-    translator = Translator.load(*find_model(run), beam=beam, batch_size=batch)
+    translator = Translator.load(*find_model(run), beam=beam, batch_size=batch, precision=precision)
     lines = text.lines[: SINGLE if batch == 1 else len(text.lines)]
     translator.translate(lines[:batch])
     rates = []
@@ -60,3 +70,17 @@ def measure(text: Text, run: Path, beam: int, batch: int, repeats: int) -> Figur
         taken = time.perf_counter() - began
         rates.append(sum(best.length for best, *_ in found) / taken)
     return {"tokens_per_second": round(median(rates))}
+
+
+def agreement(text: Text, run: Path, beam: int) -> Figures:
+    """How many sentences bf16 translates as fp32 does, and the BLEU of each."""
+    found = {}
+    for precision in ("fp32", "bf16"):
+        translator = Translator.load(*find_model(run), beam=beam, precision=precision)
+        found[precision] = [best.text for best, *_ in translator.translate(text.lines)]
+    same = sum(a == b for a, b in zip(*found.values(), strict=True)) / len(text.lines)
+    scores = {
+        f"bleu_{name}": round(compute_scores(lines, text.references, EvaluationConfig())["bleu"].value, 2)
+        for name, lines in found.items()
+    }
+    return {"beam": beam, "the_same": round(same, 3), **scores}

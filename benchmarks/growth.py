@@ -64,8 +64,8 @@ def corpus(pairs: int) -> Figures:
     return {
         "pairs": len(opened),
         "megabytes_on_disk": round(on_disk / 2**20, 1),
-        "seconds_to_make": round(made - began, 1),
-        "seconds_to_open": round(again - made, 2),
+        "seconds_to_make": round(made - began, 2),
+        "seconds_to_open": round(again - made, 4),
         "seconds_to_20_batches": round(planned - again, 2),
         "megabytes_held": round(held, 1),
         "megabytes_with_the_plan": round(_megabytes("RssAnon") - before, 1),

@@ -17,9 +17,13 @@ import typer
 
 from benchmarks import decoding, training
 from benchmarks.corpus import read_text
-from benchmarks.measure import machine
+from benchmarks.measure import Figures, machine
 
-TRAINING = {"additive": ("bahdanau", True, 512), "general": ("luong-general", False, 256)}
+MODELS = {
+    "additive": training.model("lstm", "bahdanau", feeding=True, readout_size=512),
+    "general": training.model("lstm", "luong-general", feeding=False, readout_size=512),
+}
+"""As wide before the output as the peers' models; those always feed back."""
 
 
 def main(
@@ -28,6 +32,8 @@ def main(
     peer: Annotated[str, typer.Option(help="The peer's name, given to the program as --peer.")],
     phase: Annotated[str, typer.Option(help="train or translate.")] = "train",
     attention: Annotated[str, typer.Option(help="train: additive (fed back on both sides) or general.")] = "additive",
+    tokens: Annotated[int, typer.Option(help="train: tokens a batch.")] = 2048,
+    precision: Annotated[str, typer.Option(help="Ours: fp32, bf16 or auto.")] = "auto",
     beam: Annotated[int, typer.Option(help="translate: the beam.")] = 1,
     batch: Annotated[int, typer.Option(help="translate: sentences at once.")] = 64,
     rounds: Annotated[int, typer.Option(help="Measurements of each.")] = 3,
@@ -35,24 +41,26 @@ def main(
 ) -> None:
     """Measure s2s and a peer in turn. Let nothing else run meanwhile."""
     text = read_text()
-    kind, feeding, readout = TRAINING[attention]
-    tied = "all" if readout == 256 else "none"
-    config = training.model("lstm", kind, feeding=feeding, readout_size=readout, tie_embeddings=tied)
     run = decoding.trained(text, "luong-general", learn) if phase == "translate" else None
     command = [str(python), str(program), phase, "--peer", peer]
-    command += ["--beam", str(beam), "--batch", str(batch)] if run else ["--attention", attention, "--tokens", "2048"]
+    settings: Figures = {"beam": beam, "batch": batch} if run else {"attention": attention, "tokens": tokens}
+    for name, value in settings.items():
+        command += [f"--{name}", str(value)]
     ours: list[float] = []
     theirs: list[float] = []
     for _ in range(rounds):
         output = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=dict(os.environ)).stdout
         theirs.append(json.loads(output.splitlines()[-1])["target_tokens_per_s"])
-        found = decoding.measure(text, run, beam, batch, 1) if run else training.measure(text, config, 2048, 15)
+        if run:
+            found = decoding.measure(text, run, beam, batch, precision, 1)
+        else:
+            found = training.measure(text, MODELS[attention], tokens, 30, precision)
         ours.append(found["tokens_per_second"])
         typer.echo(f"{peer} {theirs[-1]:,.0f}, s2s {ours[-1]:,.0f}", err=True)
-    figures = {"peer": peer, "phase": phase, "theirs": median(theirs), "ours": median(ours)}
-    settings = {"beam": beam, "batch": batch} if run else {"attention": attention}
+    figures: Figures = {"peer": peer, "phase": phase, "theirs": median(theirs), "ours": median(ours)}
     ratio = round(median(ours) / median(theirs), 2)
-    typer.echo(json.dumps({**figures, **settings, "ratio": ratio, "rounds": rounds, "machine": machine()}))
+    figures |= {**settings, "precision": precision, "ratio": ratio, "rounds": rounds, "machine": machine()}
+    typer.echo(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ def operations(network: Seq2Seq, batches: list[Batch]) -> float:
     return 3 * 2 * (per_source * ratio + per_target)
 
 
-def measure(text: Text, config: ModelConfig, batch_tokens: int, updates: int) -> Figures:
+def measure(text: Text, config: ModelConfig, batch_tokens: int, updates: int, precision_name: str = "auto") -> Figures:
     """The rate of complete updates: batch, forward, backward, clipping, Adam.
 
     Args:
@@ -77,12 +77,13 @@ def measure(text: Text, config: ModelConfig, batch_tokens: int, updates: int) ->
         config: the model.
         batch_tokens: the budget of a batch.
         updates: how many are timed; a third as many before them are not.
+        precision_name: fp32, bf16 or auto.
     """
     keep_freed_memory()
     torch.set_flush_denormal(True)
     torch.manual_seed(1)
     device = torch.device("cpu")
-    precision = choose_precision("auto", device)
+    precision = choose_precision(precision_name, device)
     network = build_model(config, text.tokenizer)
     optimizer = build_optimizer(network, TrainingConfig(max_steps=1), device)
     sampler = Sampler(text.train, text.tokenizer, batch_tokens, 1)
