@@ -59,7 +59,9 @@ def main(
         show(f"decoding, {text.name}, target pieces a second", results["decoding"])
         if "bf16" in decoding.precisions():
             results["agreement"] = [
-                {"model": name, **decoding.agreement(text, run, beam)} for name, run in runs.items() for beam in (1, 5)
+                {"model": name, **decoding.agreement(text, run, beam, 50 if quick else 1000)}
+                for name, run in runs.items()
+                for beam in (1, 5)
             ]
             show("bf16 beside fp32", results["agreement"])
     if "startup" in wanted:

@@ -72,15 +72,16 @@ def measure(text: Text, run: Path, beam: int, batch: int, precision: str, repeat
     return {"tokens_per_second": round(median(rates))}
 
 
-def agreement(text: Text, run: Path, beam: int) -> Figures:
-    """How many sentences bf16 translates as fp32 does, and the BLEU of each."""
+def agreement(text: Text, run: Path, beam: int, sentences: int) -> Figures:
+    """How many of the first sentences bf16 translates as fp32 does, and the BLEU of each."""
+    sources, references = text.lines[:sentences], text.references[:sentences]
     found = {}
     for precision in ("fp32", "bf16"):
         translator = Translator.load(*find_model(run), beam=beam, precision=precision)
-        found[precision] = [best.text for best, *_ in translator.translate(text.lines)]
-    same = sum(a == b for a, b in zip(*found.values(), strict=True)) / len(text.lines)
+        found[precision] = [best.text for best, *_ in translator.translate(sources)]
+    same = sum(a == b for a, b in zip(*found.values(), strict=True)) / len(sources)
     scores = {
-        f"bleu_{name}": round(compute_scores(lines, text.references, EvaluationConfig())["bleu"].value, 2)
+        f"bleu_{name}": round(compute_scores(lines, references, EvaluationConfig())["bleu"].value, 2)
         for name, lines in found.items()
     }
     return {"beam": beam, "the_same": round(same, 3), **scores}

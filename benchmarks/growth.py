@@ -20,7 +20,7 @@ from s2s_cli.data.corpus import train_tokenizer
 from s2s_cli.data.store import open_corpus
 from s2s_cli.data.tokenizer import Specials
 from s2s_cli.flight import Sources
-from s2s_cli.model.seq2seq import Seq2Seq
+from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
 from s2s_cli.search import decode
 
 SPECIALS = Specials(pad=0, unk=1, bos=2, eos=3)
@@ -112,11 +112,12 @@ def memory(vocabulary: int, batch_tokens: int) -> Figures:
 
 def length(steps: int) -> Figures:
     """Greedy search of 64 sentences that end at their limit."""
-    network = _network(8_000).eval()
+    network = _network(8_000)
     with torch.no_grad():
         network.output.bias[SPECIALS.eos] = -1000.0
     source = Sources(torch.randint(4, 8_000, (64, 20)), torch.full((64,), 20), torch.full((64,), steps))
-    taken = seconds(lambda: decode(network, [source], DecodingConfig(beam=1), bos=2, eos=3), repeats=5)
+    ready = SearchModel(network, torch.float32)
+    taken = seconds(lambda: decode(ready, [source], DecodingConfig(beam=1), bos=2, eos=3), repeats=5)
     return {"steps": steps, "seconds": round(taken, 3), "milliseconds_a_step": round(1000 * taken / steps, 2)}
 
 

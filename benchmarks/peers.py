@@ -59,8 +59,8 @@ def main(
         typer.echo(f"{peer} {theirs[-1]:,.0f}, s2s {ours[-1]:,.0f}", err=True)
     figures: Figures = {"peer": peer, "phase": phase, "theirs": median(theirs), "ours": median(ours)}
     ratio = round(median(ours) / median(theirs), 2)
-    figures |= {**settings, "precision": precision, "ratio": ratio, "rounds": rounds, "machine": machine()}
-    typer.echo(json.dumps(figures))
+    figures |= {**settings, "precision": found.get("precision", precision), "ratio": ratio, "rounds": rounds}
+    typer.echo(json.dumps({**figures, "machine": machine()}))
 
 
 if __name__ == "__main__":

@@ -343,7 +343,7 @@ class DecodingConfig(Section):
     allow_unknown: bool = False
     """Let the unknown piece stand in a translation."""
     precision: Precision = "fp32"
-    """fp32 gives the same figures on every machine."""
+    """Of the decoder's large products; fp32 gives the same translations on every machine, but for ties."""
     device: str = "auto"
     """As training.device."""
 

@@ -13,6 +13,7 @@ from threading import Event
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from s2s_cli.errors import RunFailed, UserError
 
@@ -72,10 +73,19 @@ def onednn_is_faster() -> bool:
     """
     if torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
-    with contextlib.suppress(OSError):  # the operation is private, so it too is asked for with care
-        amd = "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        return amd and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return False
+    try:
+        if "AuthenticAMD" not in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
+            return False
+        onednn_linear(torch.zeros(1, 1), torch.zeros(1, 1), None)
+    except (OSError, AttributeError, RuntimeError, TypeError):
+        return False
+    return True
+
+
+def onednn_linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
+    """x W.T + b by oneDNN. The operation is private to PyTorch: `onednn_is_faster` tries it first."""
+    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_OI, bias_O, "none", [], "")
+    return y
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> contextlib.AbstractContextManager[Any]:

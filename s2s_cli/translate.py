@@ -28,8 +28,7 @@ from s2s_cli.device import (
     share_threads,
 )
 from s2s_cli.flight import Hypothesis, Sources
-from s2s_cli.model.linear import converted
-from s2s_cli.model.seq2seq import Seq2Seq, TabledInputs
+from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
 from s2s_cli.run import RunDirectory
 from s2s_cli.search import decode
 
@@ -105,7 +104,7 @@ class Translator:
     keep_attention: bool = False
     notices: Notices = field(default_factory=Notices)
     _shortened: set[str] = field(default_factory=set, init=False, repr=False)
-    _tabled: TabledInputs | None = field(default=None, init=False, repr=False)
+    _ready: SearchModel | None = field(default=None, init=False, repr=False)
     between_batches: Callable[[], None] = lambda: None
     """Called between batches, by each worker; may raise to stop."""
 
@@ -143,24 +142,26 @@ class Translator:
             if not ids
         }
         ended: set[str] = set()
-        self._use_table(self.config.beam * sum(map(len, sources)))
+        model = self._made_ready(self.config.beam * sum(map(len, sources)))
         order = sorted((i for i, ids in enumerate(sources) if ids), key=lambda i: -len(sources[i]))
-        for row, hypotheses in zip(order, self._decode([sources[row] for row in order]), strict=True):
+        for row, hypotheses in zip(order, self._decode(model, [sources[row] for row in order]), strict=True):
             found[unique[row]] = [self._translation(sources[row], hypothesis) for hypothesis in hypotheses]
             if len(hypotheses[0].ids) + 1 >= self.config.max_length:
                 ended.add(unique[row])
         self.notices.ended += sum(line in ended for line in lines)
         return [found[line] for line in lines]
 
-    def _use_table(self, steps: int) -> None:
-        """Makes the table of inputs once so many steps lie ahead that it pays, and where it is not too large."""
-        size = self.model.decoder.gates * len(self.tokenizer.target)
-        if self._tabled or steps < len(self.tokenizer.target) or 4 * size > TABLE_BYTES:
-            return
-        with self._inference(), torch.inference_mode():
-            self._tabled = TabledInputs(self.model)
+    def _made_ready(self, steps: int) -> SearchModel:
+        """The model to search with, and its table of inputs, if small, once enough steps lie ahead to pay for it."""
+        with self._memory_explained(), torch.inference_mode():
+            if self._ready is None:
+                self._ready = SearchModel(self.model, choose_precision(self.config.precision, self.device))
+            size = self.model.decoder.gates * len(self.tokenizer.target)
+            if self._ready.table_VG is None and steps >= len(self.tokenizer.target) and 4 * size <= TABLE_BYTES:
+                self._ready.make_table()
+            return self._ready
 
-    def _decode(self, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
+    def _decode(self, model: SearchModel, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
         """Decodes sources, none empty: where there are many, by workers that share them."""
         target, config = self.tokenizer.target.specials, self.config
         forbidden = {target.pad, target.bos, *([] if config.allow_unknown else [target.unk])} - {target.eos}
@@ -173,7 +174,7 @@ class Translator:
 
         def work(share: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
             return decode(
-                self._tabled or self.model,
+                model,
                 self._batches(share),
                 config,
                 bos=target.bos,
@@ -185,7 +186,7 @@ class Translator:
 
         found: list[list[Hypothesis]] = [[] for _ in sources]
         workers = self._workers(len(sources))
-        with self._inference(), converted(self.model, choose_precision(config.precision, self.device)):
+        with self._memory_explained():
             shares = share_threads(work, [sources[first::workers] for first in range(workers)], stop)
             for first, share in enumerate(shares):
                 found[first::workers] = share
@@ -207,16 +208,12 @@ class Translator:
             yield Sources(*(tensor.to(self.device) for tensor in (*padded, torch.tensor(limits))))
 
     @contextmanager
-    def _inference(self) -> Iterator[None]:
-        """The model in evaluation mode, and a clear end where memory runs out."""
-        was_training = self.model.training
-        self.model.eval()
+    def _memory_explained(self) -> Iterator[None]:
+        """A clear end where memory runs out."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:
             raise explain_memory(error, "lower decoding.batch_size or decoding.beam") or error from None
-        finally:
-            self.model.train(was_training)
 
     def _translation(self, source: Sequence[int], hypothesis: Hypothesis) -> Translation:
         text = self.tokenizer.target.decode(hypothesis.ids).translate(_REPAIRS).replace("\n", " ")

@@ -1,13 +1,17 @@
-"""Layers whose weight gradients wait for the end of a loop: the same gradients as autograd's own, step by step."""
+"""Layers that do once what a loop needs at each step: gradients are autograd's own, products the plain ones."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from s2s_cli import device
+from s2s_cli.device import onednn_linear
 from s2s_cli.model import linear as module
-from s2s_cli.model.linear import StepLinear, converted, deferred, product
+from s2s_cli.model.linear import StepLinear, convert, deferred, product
 
 STEPS = 5
 
@@ -150,10 +154,9 @@ def test_converted_products_are_made_in_bf16_and_come_back_as_they_went_in() -> 
     loop = Loop(bias=True)
     x_TBH = torch.randn(STEPS, 4, 3)
     expected = loop(x_TBH)
-    with converted(loop, torch.bfloat16):
-        assert loop.recur.opened is not None and loop.recur.opened[0].dtype == torch.bfloat16
-        found = loop(x_TBH)
-    assert loop.recur.opened is None
+    convert(loop, torch.bfloat16)
+    assert loop.recur.opened is not None and loop.recur.opened[0].dtype == torch.bfloat16
+    found = loop(x_TBH)
     assert found.dtype == torch.float32
     assert not found.requires_grad
     torch.testing.assert_close(found, expected.detach(), rtol=0.02, atol=0.02)
@@ -168,11 +171,46 @@ def test_either_library_makes_the_same_products(
 ) -> None:
     if onednn and not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         pytest.skip("this build of PyTorch has no oneDNN")
+    calls: list[Tensor] = []
     monkeypatch.setattr(module, "onednn_is_faster", lambda: onednn)
+    monkeypatch.setattr(module, "onednn_linear", lambda *tensors: calls.append(tensors[0]) or onednn_linear(*tensors))
     layer = StepLinear(48, 33, bias=bias)
     x = torch.randn(2, rows, 48)
     with torch.no_grad():
-        found = product(x, layer.weight, layer.bias)
-        with converted(layer, torch.float32):
-            torch.testing.assert_close(layer(x), found)
-        torch.testing.assert_close(found, layer(x), rtol=1e-5, atol=1e-5)
+        expected, found = layer(x), product(x, layer.weight, layer.bias)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        convert(layer, torch.float32)
+        assert torch.equal(layer(x), found)
+    assert len(calls) == (2 if onednn else 0)
+
+
+@pytest.mark.parametrize(
+    ("processor", "capability", "fault", "faster"),
+    [
+        ("AuthenticAMD", "AVX512", None, True),
+        ("GenuineIntel", "AVX512", None, False),
+        ("AuthenticAMD", "AVX2", None, False),
+        ("AuthenticAMD", "AVX512", TypeError, False),
+        (None, "AVX512", None, False),
+    ],
+)
+def test_onednn_is_asked_on_processors_that_mkl_does_not_use_well(
+    processor: str | None,
+    capability: str,
+    fault: type[Exception] | None,
+    faster: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def read(path: Path, encoding: str) -> str:
+        if processor is None:
+            raise FileNotFoundError
+        return f"vendor_id : {processor}\n"
+
+    def multiply(*tensors: Tensor) -> None:
+        if fault:
+            raise fault("another signature")
+
+    monkeypatch.setattr(Path, "read_text", read)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(device, "onednn_linear", multiply)
+    assert device.onednn_is_faster.__wrapped__() is faster

@@ -22,7 +22,9 @@ def operands() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def slices_of(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of so many rows at once, and in each a softmax of two rows at a time."""
     monkeypatch.setattr(module, "SLICE_ELEMENTS", rows * PIECES)
+    monkeypatch.setattr(module, "SOFTMAX_ELEMENTS", 2 * PIECES)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.7])

@@ -18,7 +18,7 @@ from s2s_cli.model.attention import ATTENTIONS
 from s2s_cli.model.decoder import INITIAL_STATES
 from s2s_cli.model.interface import DecoderState, Encoded, Memory
 from s2s_cli.model.recurrent import CELLS
-from s2s_cli.model.seq2seq import Seq2Seq, TabledInputs, build_model, count_parameters
+from s2s_cli.model.seq2seq import SearchModel, Seq2Seq, build_model, count_parameters
 
 HIDDEN = 6  # of the decoder, and of an encoder state, so that every combination is allowed
 
@@ -425,17 +425,38 @@ def test_bf16_steps_are_close_to_fp32(config: ModelConfig, make_model: Callable[
     assert float((rough_weights_BTS.float() - weights_BTS).abs().max()) < 2 * BF16_TOLERANCE
 
 
+@pytest.mark.parametrize("table", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("config", [*COMBINATIONS, *SHAPES])
-def test_a_table_of_inputs_changes_nothing(config: ModelConfig, make_model: Callable[..., Seq2Seq]) -> None:
-    model = make_model(config)
-    tabled = TabledInputs(model)
-    memory, state = tabled.encode(torch.tensor([[5, 7, 3], [6, 3, 0]]), torch.tensor([3, 2]))
-    after = state
-    for _ in range(3):
-        tokens_BQ = torch.randint(len(model.output.bias), (2, 1))
-        plain, looked_up = model.step(tokens_BQ, state, memory), tabled.step(tokens_BQ, after, memory)
-        torch.testing.assert_close(looked_up.logits_BQV, plain.logits_BQV, atol=1e-5, rtol=1e-5)
-        state, after = plain.state, looked_up.state
+def test_a_model_made_ready_for_search_gives_what_the_model_gives(
+    config: ModelConfig, dtype: torch.dtype, table: bool, make_model: Callable[..., Seq2Seq]
+) -> None:
+    model = make_model(config).train()
+    ready = SearchModel(model, dtype)
+    model.eval()
+    tolerance = {"atol": 1e-5, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.1, "rtol": 0.1}
+    source = torch.tensor([[5, 7, 3], [6, 3, 0]]), torch.tensor([3, 2])
+    with torch.inference_mode():
+        if table:
+            ready.make_table()
+        (memory, state), (ready_memory, after) = model.encode(*source), ready.encode(*source)
+        for _ in range(3):
+            tokens_BQ = torch.randint(len(model.output.bias), (2, 1))
+            plain, found = model.step(tokens_BQ, state, memory), ready.step(tokens_BQ, after, ready_memory)
+            torch.testing.assert_close(found.logits_BQV, plain.logits_BQV, **tolerance)
+            assert dtype == torch.float32 or not torch.equal(found.logits_BQV, plain.logits_BQV)
+            state, after = plain.state, found.state
+
+
+def test_a_model_made_ready_for_search_shares_its_weights_and_leaves_the_model_as_it_was(
+    make_model: Callable[..., Seq2Seq],
+) -> None:
+    model = make_model(small()).train()
+    ready = SearchModel(model, torch.bfloat16)
+    theirs = dict(model.named_parameters())
+    assert all(theirs[name] is weight for name, weight in ready.model.named_parameters())
+    assert model.training and not ready.model.training
+    assert model.output.opened is None and ready.model.output.opened is not None
 
 
 def test_build_model_fits_the_tokenizer(tokenizer: Tokenizer) -> None:

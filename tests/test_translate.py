@@ -251,7 +251,7 @@ def test_output_depends_on_neither_batch_size_nor_order_nor_neighbours(beam: int
 
 @pytest.mark.parametrize("beam", [1, 3])
 def test_bf16_gives_what_fp32_gives(beam: int, make: Callable) -> None:
-    """Of a model whose pieces are not nearly equal: of a trained one, 98 % of translations are to agree."""
+    """Nearly always, of a model whose pieces are not nearly equal; `make bench` measures it on a trained one."""
     lines = sentences(40)
     exact, rough = (make(beam=beam, precision=precision).translate(lines) for precision in ("fp32", "bf16"))
     same = [a[0].text == b[0].text for a, b in zip(exact, rough, strict=True)]
@@ -590,7 +590,7 @@ def test_neither_workers_nor_a_table_of_inputs_change_a_translation(
     monkeypatch.setattr(translate, "TABLE_BYTES", table)
     translator = make(keep_attention=True, batch_size=7)
     found = translator.translate(lines)
-    assert (translator._tabled is not None) == bool(table)
+    assert (translator._ready.table_VG is not None) == bool(table)
     for mine, theirs in zip(found, expected, strict=True):
         assert [each.text for each in mine] == [each.text for each in theirs]
         assert mine[0].score == pytest.approx(theirs[0].score, abs=1e-4)
@@ -600,7 +600,7 @@ def test_neither_workers_nor_a_table_of_inputs_change_a_translation(
 def test_few_lines_need_no_table_and_no_workers(make: Callable) -> None:
     translator = make()
     translator.translate(["ab"])
-    assert translator._tabled is None
+    assert translator._ready.table_VG is None
     assert translator._workers(1) == translator._workers(31) == 1
 
 

@@ -10,14 +10,14 @@ T is the number of steps, N the rows of one step, I and O the widths of input an
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from s2s_cli.device import onednn_is_faster
+from s2s_cli.device import onednn_is_faster, onednn_linear
 
 
 class _Tape:
@@ -74,13 +74,12 @@ class _Product(torch.autograd.Function):
 def product(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
     """x W.T + b without gradients, in fp32 by oneDNN where that is faster."""
     if x.dtype == torch.float32 and x.device.type == "cpu" and onednn_is_faster():
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_OI, bias_O, "none", [], "")
-        return y
+        return onednn_linear(x, weight_OI, bias_O)
     return F.linear(x, weight_OI, bias_O)
 
 
 class StepLinear(nn.Linear):
-    """A linear layer that may stand inside a loop over time: see `deferred` and `converted`. Elsewhere like any."""
+    """A linear layer that may stand inside a loop over time: see `deferred` and `convert`. Elsewhere like any."""
 
     opened: tuple[Tensor, Tensor | None, _Tape | None] | None = None
 
@@ -94,38 +93,36 @@ class StepLinear(nn.Linear):
         y_NO: Tensor = _Product.apply(flat_NI, weight_OI, bias_O, tape)  # type: ignore[no-untyped-call]
         return y_NO.view(*x.shape[:-1], self.out_features)
 
-    def open(self, dtype: torch.dtype, *, tape: _Tape | None) -> None:
+    def open(self, dtype: torch.dtype, tape: _Tape | None) -> None:
         """Begins a loop: converts the weights once for all its steps; without a tape they get no gradients."""
-        bias_O = None if self.bias is None else self.bias.to(dtype)
         if tape is None:
-            bias_O = None if bias_O is None else bias_O.detach()
+            bias_O = None if self.bias is None else self.bias.detach().to(dtype)
             self.opened = self.weight.detach().to(dtype), bias_O, None
         else:
+            bias_O = None if self.bias is None else self.bias.to(dtype)
             self.opened = (*_Open.apply(self.weight.to(dtype), bias_O, tape), tape)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def _opened(module: nn.Module, dtype: torch.dtype, *, taped: bool) -> Iterator[None]:
-    layers = [part for part in module.modules() if isinstance(part, StepLinear)]
+def deferred(module: nn.Module) -> Iterator[None]:
+    """Inside, the step-linear layers of a module sum their weight gradients in one product each, in autocast's type."""
+    layers = _step_layers(module) if torch.is_grad_enabled() else []
     try:
         for layer in layers:
-            layer.open(dtype, tape=_Tape() if taped else None)
+            device = layer.weight.device.type
+            autocast = torch.is_autocast_enabled(device)
+            layer.open(torch.get_autocast_dtype(device) if autocast else layer.weight.dtype, _Tape())
         yield
     finally:
         for layer in layers:
             layer.opened = None
 
 
-def deferred(module: nn.Module) -> AbstractContextManager[None]:
-    """Inside, the step-linear layers of a module sum their weight gradients in one product each, in autocast's type."""
-    if not torch.is_grad_enabled():
-        return nullcontext()
-    weight = next(module.parameters())
-    device = weight.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-    return _opened(module, dtype, taped=True)
+def convert(module: nn.Module, dtype: torch.dtype) -> None:
+    """From now on the products of a module's step-linear layers are made in `dtype` and have no gradients."""
+    for layer in _step_layers(module):
+        layer.open(dtype, None)
 
 
-def converted(module: nn.Module, dtype: torch.dtype) -> AbstractContextManager[None]:
-    """Inside, the products of a module's step-linear layers are made in `dtype`, without gradients; nothing else is."""
-    return _opened(module, dtype, taped=False)
+def _step_layers(module: nn.Module) -> list[StepLinear]:
+    return [part for part in module.modules() if isinstance(part, StepLinear)]

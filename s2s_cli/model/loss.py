@@ -29,14 +29,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
         wanted: bool,
     ) -> tuple[Tensor, Tensor]:
         size = len(weight_VR)
-        rows, softmax_rows = (max(1, elements // size) for elements in (SLICE_ELEMENTS, SOFTMAX_ELEMENTS))
+        on_cpu = readout_NR.device.type == "cpu"
+        rows = max(1, SLICE_ELEMENTS // size)
+        softmax_rows = max(1, SOFTMAX_ELEMENTS // size) if on_cpu else rows
         weight, bias = weight_VR.to(readout_NR.dtype), bias_V.to(readout_NR.dtype)
         grad_readout = torch.empty_like(readout_NR) if wanted else None
         grad_weight = torch.zeros_like(weight_VR) if wanted else None
         grad_bias = torch.zeros_like(bias_V) if wanted else None
         full = torch.promote_types(readout_NR.dtype, torch.float32)  # float64 stays as it is
-        summed = torch.float64 if readout_NR.device.type == "cpu" else torch.float32
-        loss, nll = torch.zeros(2, dtype=summed, device=readout_NR.device)
+        loss, nll = (
+            torch.zeros((), dtype=torch.float64 if on_cpu else full, device=readout_NR.device) for _ in range(2)
+        )
         # Uniform smoothing: the target distribution is (1 - s) at the target plus s / V everywhere. Of the second part
         # the loss needs the mean of all logits, and the gradients the same constant everywhere: no pass over logits.
         mean_weight_R, sum_R = weight_VR.mean(0), readout_NR.sum(0, dtype=full)

@@ -14,7 +14,7 @@ from torch import Tensor
 from s2s_cli.model.linear import StepLinear
 
 BLOCK = 128
-SHARPENED = 8
+SHARPENED = 12  # more than a beam of five considers at a step; what lies beyond stays as it is
 
 
 class Largest(NamedTuple):
@@ -32,7 +32,7 @@ def largest(values_GQV: Tensor, plus_GQ: Tensor, count: int) -> Largest:
     """
     groups, rows, size = values_GQV.shape
     block = _block_size(size)
-    blocks_GQPV = values_GQV.view(groups, rows, -1, block)
+    blocks_GQPV = values_GQV.view(groups, rows, size // block, block)
     maxima_GP = (blocks_GQPV.amax(dim=-1) + plus_GQ[:, :, None]).flatten(1)
     index_GI = maxima_GP.topk(min(count, maxima_GP.shape[1])).indices
     rows_GI = index_GI // (size // block)
@@ -54,12 +54,12 @@ class Output(StepLinear):
     """From readouts to logits.
 
     In bf16 a logit of ten is rounded to a sixteenth, which leaves the choice between two near ones to chance. So where
-    the product was made in bf16 (see `converted`), the largest logits of each row are computed again in fp32.
+    the product was made in bf16 (see `convert`), the largest logits of each row are computed again in fp32.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = super().forward(x)
-        if self.opened is None or self.opened[0].dtype == x.dtype:
+        if self.opened is None or self.opened[2] or self.opened[0].dtype == self.weight.dtype:
             return logits
         logits_NV, x_NR = logits.flatten(0, -2), x.flatten(0, -2)
         found = largest(logits_NV[:, None], logits_NV.new_zeros(len(logits_NV), 1), SHARPENED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from s2s_cli.data.tokenizer import Specials, Tokenizer
 from s2s_cli.model.decoder import Decoder
 from s2s_cli.model.dropout import Dropout
 from s2s_cli.model.interface import DecoderState, Memory, Step
+from s2s_cli.model.linear import convert
 from s2s_cli.model.loss import linear_cross_entropy
 from s2s_cli.model.output import Output
 from s2s_cli.model.recurrent import Encoder
@@ -128,17 +130,25 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-class TabledInputs:
-    """A model for many steps of search: the `inputs` of all target pieces are computed once and then looked up.
+class SearchModel:
+    """A model made ready for many steps of search. It holds for the weights as they are now.
 
-    That leaves out an eighth of a step's products. It holds for the weights as they are now.
+    The decoder's large products are made in `dtype`, with weights that are converted once; all other weights are
+    shared with the model. After `make_table` the `inputs` of target pieces are looked up, which leaves out an eighth of
+    a step's products.
     """
 
-    def __init__(self, model: Seq2Seq) -> None:
-        self.model = model
-        self.table_VG = model.inputs(
-            torch.arange(model.target_embedding.num_embeddings, device=model.output.weight.device)
-        )
+    def __init__(self, model: Seq2Seq, dtype: torch.dtype) -> None:
+        shared = {id(weight): weight for weight in model.parameters()}
+        self.model = copy.deepcopy(model, shared).eval()
+        self.table_VG: Tensor | None = None
+        for part in (self.model.decoder, self.model.output):
+            convert(part, dtype)
+
+    def make_table(self) -> None:
+        """Computes the `inputs` of all target pieces."""
+        pieces = torch.arange(self.model.target_embedding.num_embeddings, device=self.model.output.weight.device)
+        self.table_VG = self.model.inputs(pieces)
 
     def encode(self, src_BS: Tensor, src_len_B: Tensor) -> tuple[Memory, DecoderState]:
         """As the model's."""
@@ -146,4 +156,6 @@ class TabledInputs:
 
     def step(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step:
         """As the model's."""
+        if self.table_VG is None:
+            return self.model.step(tokens_BQ, state, memory)
         return self.model.step_from(self.table_VG.index_select(0, tokens_BQ.flatten()), state, memory)
