@@ -33,9 +33,9 @@ def pairwise(cases: list[Case]) -> list[Case]:
     return chosen
 
 
-def learn(folder: Path, case: Case, threshold: float, longest: int, **changes: object) -> None:
+def learn(folder: Path, case: Case, threshold: float, longest: int, train: int, **changes: object) -> None:
     cell, attention, feeding = case
-    toy.write_corpus(folder, train=700, held_out=60, longest=longest)
+    toy.write_corpus(folder, train=train, held_out=60, longest=longest)
     path = toy.write_config(
         folder,
         model__encoder__cell=cell,
@@ -66,10 +66,10 @@ def test_the_chosen_cases_cover_all_pairs() -> None:
 @pytest.mark.parametrize("case", pairwise(CASES), ids=lambda case: "-".join(map(str, case)))
 def test_learns_to_copy_and_to_reverse(tmp_path: Path, case: Case) -> None:
     """Sentences not seen in training; a decoder that ignores the source gets next to none of them right."""
-    learn(tmp_path, case, threshold=0.6, longest=3, training__max_steps=250, training__validate_every=250)
+    learn(tmp_path, case, threshold=0.6, longest=3, train=700, training__max_steps=250, training__validate_every=250)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
 def test_every_combination_learns_to_copy_and_to_reverse(tmp_path: Path, case: Case) -> None:
-    learn(tmp_path, case, threshold=0.9, longest=3, training__max_steps=1500, training__validate_every=500)
+    learn(tmp_path, case, threshold=0.9, longest=3, train=1000, training__max_steps=1500, training__validate_every=500)
