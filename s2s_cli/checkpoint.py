@@ -27,7 +27,7 @@ from s2s_cli.files import disk_error, sha256, sync_folder, write_synced
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.run import FORMAT, RunDirectory, is_checkpoint, is_leftover
 
-LATER = {"model.embedding_dropout": None, "model.encoder_dropout": 0.0}
+LATER: dict[str, Any] = {"model.embedding_dropout": None, "model.encoder_dropout": 0.0, "evaluation.max": {}}
 MODEL, TRAINING, STATE, MANIFEST = "model.safetensors", "training.safetensors", "state.json", "manifest.json"
 
 
@@ -158,6 +158,11 @@ class Checkpoint:
     def resumable(self) -> bool:
         """Whether training can go on from here."""
         return STATE in self._manifest["files"]
+
+    @property
+    def model_sha256(self) -> str:
+        """The SHA-256 of the weights that inference uses, as the manifest has it."""
+        return str(self._manifest["files"].get(MODEL))
 
     def model(self) -> dict[str, Tensor]:
         """The weights that inference uses."""

@@ -139,21 +139,33 @@ def translate(
 
 
 @app.command(
-    short_help="Score a model, or a file of translations.",
+    short_help="Score a model, or files of translations, and judge them.",
     epilog=_examples(
-        "s2s evaluate --min bleu=30", "s2s evaluate --hypothesis out.txt --reference ref.txt --json scores.json"
+        "s2s evaluate --min bleu=30",
+        "s2s evaluate --hypothesis out.txt --reference ref.txt --json scores.json",
+        "s2s evaluate --model runs/new --baseline runs/old --fail-on regression",
+        "s2s evaluate --hypothesis a=a.txt --hypothesis b=b.txt --testset wmt20 --pair en-de",
     ),
 )
 def evaluate(
     model: ModelOption = None,
     source: Annotated[Path | None, typer.Option(metavar="FILE", help="Source sentences.")] = None,
-    reference: Annotated[Path | None, typer.Option(metavar="FILE", help="Reference translations.")] = None,
+    reference: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Reference translations. Repeatable.")
+    ] = None,
     hypothesis: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Score these translations; needs no model.")
+        list[str] | None,
+        typer.Option(metavar="[NAME=]FILE", help="Score these translations; needs no model. Repeatable."),
     ] = None,
     test: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A test set of the run's config. Default: the first.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A test set of the run's config. Default: the first. Repeatable."),
     ] = None,
+    testset: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="One of sacreBLEU's test sets, e.g. wmt20; needs --pair. Repeatable."),
+    ] = None,
+    pair: Annotated[str | None, typer.Option(metavar="LANGS", help="The languages of --testset, e.g. en-de.")] = None,
     metric: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="bleu, chrf, chrf++ or ter. Repeatable.")
     ] = None,
@@ -161,6 +173,23 @@ def evaluate(
         list[str] | None,
         typer.Option("--min", metavar="METRIC=VALUE", help="Exit with 1 where a score is below. Repeatable."),
     ] = None,
+    max_: Annotated[
+        list[str] | None,
+        typer.Option("--max", metavar="METRIC=VALUE", help="The same above, for ter, loss, perplexity. Repeatable."),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|RUN", help="Compare with an earlier --json, a run, or a file of translations."),
+    ] = None,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(metavar="regression", help="Exit with 1 where a score is significantly below the baseline's."),
+    ] = None,
+    max_drop: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC=VALUE", help="Exit with 1 where a score is worse by more. Repeatable."),
+    ] = None,
+    level: Annotated[float, typer.Option(metavar="P", help="Of significance, for --fail-on.")] = 0.05,
     tokenize: Annotated[
         str | None, typer.Option(metavar="NAME", help="sacreBLEU's tokenizer: 13a, intl, char, zh, ja-mecab ...")
     ] = None,
@@ -170,36 +199,126 @@ def evaluate(
     beam: BeamOption = None,
     batch_size: BatchOption = None,
     json_: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Write the scores; - is standard output.")
+        str | None, typer.Option("--json", metavar="FILE", help="Write all results; - is standard output.")
     ] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the gates as JUnit XML.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page of HTML: scores, plots, sentences, attention.")
+    ] = None,
+    details: Annotated[
+        bool, typer.Option("--details", help="Also show the scores by length, rarity and position.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the translations.")] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Translate even what this model has translated before.")
+    ] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Columns of text, on a terminal too.")] = False,
 ) -> None:
-    """Score a model on its test set, or a file of translations; --min makes it a gate for a build."""
-    from s2s_cli.score import Request, evaluate_request
+    """Score a model on its test sets, or files of translations; --min and --baseline make it a gate for a build.
+
+    Exit codes: 0 all gates passed; 1 one was missed; 2 something cannot be judged.
+    """
+    from s2s_cli.errors import suggest
+
+    if fail_on not in (None, "regression"):
+        raise UserError(f"--fail-on {fail_on}: {suggest(fail_on, ['regression'])}")
+    from s2s_cli.score.evaluator import Evaluator
+    from s2s_cli.score.request import Request
 
     request = Request(
         model=model,
         source=source,
-        reference=reference,
-        hypothesis=hypothesis,
-        test=test,
-        metrics=tuple(metric or ()),
+        reference=tuple(reference or ()),
+        hypothesis=tuple(hypothesis or ()),
+        test=tuple(test or ()),
+        testset=tuple(testset or ()),
+        pair=pair,
+        metric=tuple(metric or ()),
         floors=tuple(min_ or ()),
+        ceilings=tuple(max_ or ()),
+        baseline=baseline,
+        no_regression=fail_on is not None,
+        drops=tuple(max_drop or ()),
+        level=level,
         tokenize=tokenize,
         lowercase=lowercase,
         beam=beam,
         batch_size=batch_size,
         output=output,
+        use_cache=not no_cache,
     )
-    evaluation = evaluate_request(request, _say)
-    from s2s_cli.display import print_evaluation, write_json
+    from s2s_cli import ci
+    from s2s_cli.display import print_details, print_outcome, write_json, write_result
+    from s2s_cli.files import check_destination
+    from s2s_cli.report.page import render
 
+    written = {"--json": Path(json_) if json_ and json_ != "-" else None, "--junit": junit, "--report": report}
+    for option, path in written.items():
+        if path:
+            check_destination(option, path)
+    evaluator = Evaluator(request, _say)
+    outcome = evaluator.run()
+    found = evaluator.details(outcome, attention=report is not None) if report or details else []
     if json_:
-        write_json(json_, evaluation.as_json())
+        write_json(json_, outcome.as_json())
+    if junit:
+        write_result("--junit", junit, ci.junit(outcome).encode())
+    if report:
+        write_result("--report", report, render(outcome, found, evaluator.learning_curve).encode())
     if json_ != "-":
-        print_evaluation(evaluation)
-    if not evaluation.passed:
+        print_outcome(outcome, plain)
+        if details:
+            print_details(outcome, found, plain)
+    ci.report_to_github(outcome, _say)
+    if not outcome.passed:
         raise typer.Exit(GATE_MISSED)
+
+
+@app.command(
+    short_help="Draw a learning curve, scores by length, or an attention map.",
+    epilog=_examples(
+        "s2s plot curve -o curve.png",
+        "s2s plot attention --text 'A man is sleeping.' -o map.svg",
+        "s2s plot length --model runs/new --baseline runs/old -o length.png",
+        "s2s plot length --hypothesis a=a.txt --source src.txt --reference ref.txt -o length.png",
+    ),
+)
+def plot(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="curve, attention, length, rarity or position.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Ends in .png, .svg or .pdf.")],
+    model: ModelOption = None,
+    text: Annotated[str | None, typer.Option(metavar="TEXT", help="The sentence of an attention map.")] = None,
+    source: Annotated[Path | None, typer.Option(metavar="FILE", help="Source sentences.")] = None,
+    reference: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Reference translations. Repeatable.")
+    ] = None,
+    hypothesis: Annotated[
+        list[str] | None, typer.Option(metavar="[NAME=]FILE", help="Translations to draw. Repeatable.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE|RUN", help="Drawn beside, as for s2s evaluate.")
+    ] = None,
+    test: Annotated[str | None, typer.Option(metavar="NAME", help="A test set of the run's config.")] = None,
+    beam: BeamOption = None,
+) -> None:
+    """Draw to PNG, SVG or PDF; needs matplotlib: pip install 's2s-cli[plot]'."""
+    from s2s_cli.files import check_destination
+
+    check_destination("--output", output)
+    from s2s_cli.display import write_result
+    from s2s_cli.report.drawing import draw
+    from s2s_cli.score.request import Request
+
+    request = Request(
+        model=model,
+        source=source,
+        reference=tuple(reference or ()),
+        hypothesis=tuple(hypothesis or ()),
+        baseline=baseline,
+        test=(test,) if test else (),
+        beam=beam,
+    )
+    write_result("--output", output, draw(kind, request, text, output, _say))
 
 
 @config_app.command("show", epilog=_examples("s2s config show --config configs/demo.yaml --set model.dropout=0.1"))

@@ -18,6 +18,7 @@ OptimizerName = Literal["adam", "adamw", "sgd"]
 ScheduleName = Literal["constant", "plateau", "inverse-sqrt", "linear", "cosine"]
 MetricName = Literal["bleu", "chrf", "chrf++", "ter"]
 MonitorName = Literal["loss", "perplexity", "bleu", "chrf", "chrf++", "ter"]
+LOWER_IS_BETTER = frozenset({"ter", "loss", "perplexity"})
 BleuTokenizer = Literal["13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "spm", "flores101", "flores200", "none"]
 Precision = Literal["auto", "fp32", "bf16"]
 Positive = Annotated[int, Field(gt=0)]
@@ -365,6 +366,18 @@ class EvaluationConfig(Section):
     """Score without regard to case."""
     min: dict[MetricName, float] = {}
     """Floors: `s2s evaluate` exits with 1 where a score is below."""
+    max: dict[MonitorName, float] = {}
+    """Ceilings: `s2s evaluate` exits with 1 where a ter, loss or perplexity is above."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for floor in self.min:
+            if floor in LOWER_IS_BETTER:
+                raise ValueError(f"min: of {floor} less is better: a floor cannot judge it, set max (--max)")
+        for ceiling in self.max:
+            if ceiling not in LOWER_IS_BETTER:
+                raise ValueError(f"max: of {ceiling} more is better: a ceiling cannot judge it, set min (--min)")
+        return self
 
 
 class Config(Section):

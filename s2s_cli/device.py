@@ -13,6 +13,7 @@ from threading import Event
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from s2s_cli.errors import RunFailed, UserError
@@ -83,9 +84,18 @@ def onednn_is_faster() -> bool:
 
 
 def onednn_linear(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Tensor:
-    """x W.T + b by oneDNN. The operation is private to PyTorch: `onednn_is_faster` tries it first."""
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight_OI, bias_O, "none", [], "")
-    return y
+    """x W.T + b by oneDNN. The operation is private to PyTorch: `onednn_is_faster` tries it first.
+
+    oneDNN makes and keeps a program for each number of rows, half a megabyte. So rows are added up to the next of a few
+    numbers (1, 4, 8, 16, 24, then four an octave): memory stays bounded, however many lengths come along.
+    """
+    flat_NI = x.reshape(-1, x.shape[-1])
+    rows = len(flat_NI)
+    step = 1 if rows < 2 else 4 if rows <= 8 else max(8, 1 << rows.bit_length() - 3)
+    if extra := -rows % step:
+        flat_NI = F.pad(flat_NI, (0, 0, 0, extra))
+    y_NO: Tensor = torch.ops.mkldnn._linear_pointwise(flat_NI, weight_OI, bias_O, "none", [], "")
+    return y_NO[:rows].view(*x.shape[:-1], len(weight_OI))
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> contextlib.AbstractContextManager[Any]:

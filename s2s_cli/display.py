@@ -19,8 +19,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from s2s_cli.errors import UserError
-from s2s_cli.evaluate import Evaluation
+from s2s_cli.evaluate import Score
 from s2s_cli.files import disk_error, write_atomically
+from s2s_cli.score.analysis import Details
+from s2s_cli.score.result import Outcome
 
 
 class Display:
@@ -96,26 +98,86 @@ class Display:
             self.info(f"    source      {source}\n    reference   {reference}\n    translation {hypothesis}")
 
 
-def print_evaluation(evaluation: Evaluation) -> None:
-    """The score table, on standard output."""
-    rows = []
-    for name, score in evaluation.scores.items():
-        interval = "" if score.low is None or score.high is None else f"{score.low:.2f} to {score.high:.2f}"
-        rows.append((name, f"{score.value:.2f}", interval, score.signature))
-    header = ("metric", "score", "95 % interval", "signature")
-    if sys.stdout.isatty():
+def print_outcome(outcome: Outcome, plain: bool = False) -> None:
+    """The score table, on standard output, and what the gates found.
+
+    Args:
+        outcome: what to show.
+        plain: columns of text even on a terminal.
+    """
+    _print_table(*score_table(outcome), plain)
+    for evaluation in outcome.judged:
+        where = f"{evaluation.system} on {evaluation.test.name}: " if len(outcome.judged) > 1 else ""
+        for gate in evaluation.gates:
+            print(f"{'passed' if gate.passed else 'MISSED'}: {where}{gate.text}")
+
+
+def print_details(outcome: Outcome, details: Sequence[Details], plain: bool = False) -> None:
+    """The breakdowns of each system, on standard output."""
+    for evaluation, found in zip(outcome.evaluations, details, strict=True):
+        for breakdown in found.breakdowns:
+            print(f"\n{evaluation.system} on {evaluation.test.name}, {breakdown.name} ({breakdown.about})")
+            metrics = list(breakdown.groups[0].scores) if breakdown.groups else []
+            rows = [
+                [group.label, f"{group.count:,}", *(_with_interval(group.scores[metric]) for metric in metrics)]
+                for group in breakdown.groups
+            ]
+            _print_table([breakdown.unit, breakdown.counted, *metrics], rows, plain)
+
+
+def _with_interval(score: Score) -> str:
+    interval = "" if score.low is None or score.high is None else f" ({score.low:.2f} to {score.high:.2f})"
+    return f"{score.value:.2f}{interval}"
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]], plain: bool) -> None:
+    if sys.stdout.isatty() and not plain:
         table = Table(*header)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         Console(highlight=False).print(table)
-    else:
-        widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-        for row in (header, *rows):
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    for gate in evaluation.gates:
-        print(
-            f"{'passed' if gate.passed else 'MISSED'}: {gate.metric} {gate.value:.2f}, at least {gate.floor:g} wanted"
-        )
+        return
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    for row in (header, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def score_table(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: a metric of a system on a test set each; columns that would say the same in all are left out."""
+    several_tests = len({item.test.name for item in outcome.evaluations}) > 1
+    several_systems = len({(item.system, item.baseline) for item in outcome.evaluations}) > 1
+    compared = any(item.comparisons for item in outcome.evaluations)
+    shown = {
+        "test set": several_tests,
+        "system": several_systems,
+        "metric": True,
+        "score": True,
+        "95 % interval": True,
+        "beside baseline": compared,
+        "p (bootstrap)": compared,
+        "p (randomization)": compared,
+        "signature": True,
+    }
+    rows = []
+    for item in outcome.evaluations:
+        beside = {found.metric: found for found in item.comparisons}
+        for name, score in item.scores.items():
+            found = beside.get(name)
+            cells = {
+                "test set": item.test.name,
+                "system": f"{item.system} (baseline)" if item.baseline else item.system,
+                "metric": name,
+                "score": f"{score.value:.2f}",
+                "95 % interval": ""
+                if score.low is None or score.high is None
+                else f"{score.low:.2f} to {score.high:.2f}",
+                "beside baseline": f"{found.value - found.baseline:+.2f}" if found else "",
+                "p (bootstrap)": f"{found.p_bootstrap:.4f}" if found and found.gain else "",
+                "p (randomization)": f"{found.p_randomization:.4f}" if found and found.gain else "",
+                "signature": score.signature,
+            }
+            rows.append([text for column, text in cells.items() if shown[column]])
+    return [column for column, wanted in shown.items() if wanted], rows
 
 
 def write_json(destination: str, content: Mapping[str, Any]) -> None:
@@ -123,10 +185,20 @@ def write_json(destination: str, content: Mapping[str, Any]) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     if destination == "-":
         sys.stdout.write(text)
-        return
+    else:
+        write_result("--json", Path(destination), text.encode())
+
+
+def write_result(option: str, path: Path, content: bytes) -> None:
+    """A file that the user asked for.
+
+    Raises:
+        UserError: where its folder is missing, or it may not be written.
+        RunFailed: where the disk refuses.
+    """
     try:
-        write_atomically(Path(destination), text.encode())
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise UserError(f"--json {destination}: cannot write it: {error.strerror}") from None
+        write_atomically(path, content)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        raise UserError(f"{option} {path}: cannot write it: {error.strerror}") from None
     except OSError as error:
-        raise disk_error(error, f"cannot write {destination}") from None
+        raise disk_error(error, f"cannot write {path}") from None

@@ -1,20 +1,21 @@
-"""Scores by sacreBLEU, with signatures and confidence intervals, and gates that fail a build."""
+"""Scores by sacreBLEU, with signatures and confidence intervals, and its paired tests of significance."""
 
 from __future__ import annotations
 
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
+from sacrebleu.significance import PairedTest, Result
 
-from s2s_cli.config import EvaluationConfig
+from s2s_cli.config import LOWER_IS_BETTER, EvaluationConfig
 from s2s_cli.errors import UserError
 
 BOOTSTRAP_SAMPLES = 1000  # as `sacrebleu --confidence`
@@ -25,7 +26,8 @@ METRICS: dict[str, Callable[[EvaluationConfig], Metric]] = {
     "chrf++": lambda config: CHRF(word_order=2, lowercase=config.lowercase),
     "ter": lambda config: TER(),  # as sacreBLEU's command: without regard to case
 }
-LOWER_IS_BETTER = frozenset({"ter", "loss", "perplexity"})
+References = Sequence[Sequence[str]]
+"""Each a translation of the whole text, line by line."""
 
 _BY_CHARACTER = re.compile(r"CJK|HANGUL|HIRAGANA|KATAKANA")
 
@@ -41,38 +43,23 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Gate:
-    """A floor, and whether the score reached it."""
+class Comparison:
+    """A system's score beside that of a baseline on the same lines, with sacreBLEU's paired tests."""
 
     metric: str
-    floor: float
+    baseline: float
     value: float
+    p_bootstrap: float
+    """Paired bootstrap resampling (Koehn 2004), 1,000 samples."""
+    p_randomization: float
+    """Paired approximate randomization (Riezler and Maxwell 2005), 10,000 trials; two-sided."""
+    signature: str
+    """Of the score, with the seed and the size of the tests."""
 
     @property
-    def passed(self) -> bool:
-        """Whether the build may go on."""
-        return self.value >= self.floor
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """All that one evaluation found."""
-
-    scores: dict[str, Score]
-    gates: tuple[Gate, ...]
-    about: dict[str, Any]
-    """What was scored: model or hypothesis file, test set, sentences."""
-
-    @property
-    def passed(self) -> bool:
-        """Whether every gate was."""
-        return all(gate.passed for gate in self.gates)
-
-    def as_json(self) -> dict[str, Any]:
-        """The object that `--json` writes."""
-        gates = [{**asdict(gate), "passed": gate.passed} for gate in self.gates]
-        scores = {name: asdict(score) for name, score in self.scores.items()}
-        return {"scores": scores, "passed": self.passed, "gates": gates, **self.about}
+    def gain(self) -> float:
+        """How much better the system is than the baseline; negative where it is worse."""
+        return self.baseline - self.value if self.metric in LOWER_IS_BETTER else self.value - self.baseline
 
 
 def better(metric: str, value: float, than: float | None) -> bool:
@@ -81,32 +68,73 @@ def better(metric: str, value: float, than: float | None) -> bool:
 
 
 def compute_scores(
-    hypotheses: Sequence[str], references: Sequence[str], config: EvaluationConfig, *, intervals: bool = False
+    hypotheses: Sequence[str], references: References, config: EvaluationConfig, *, intervals: bool = False
 ) -> dict[str, Score]:
     """The corpus scores that the config names.
 
     Args:
-        hypotheses, references: line by line.
+        hypotheses: line by line.
+        references: one or more translations of the whole text, each line by line.
         config: metrics and tokenization.
         intervals: also resample for a 95 % confidence interval (about a second a metric).
 
     Raises:
         UserError: where the sides are misaligned or empty, or sacreBLEU's tokenizer needs a package that is missing.
     """
-    if len(hypotheses) != len(references):
-        raise UserError(f"misaligned: {len(hypotheses):,} hypotheses for {len(references):,} references")
-    if not references:
-        raise UserError("nothing to score: no lines")
+    _check_aligned(hypotheses, references)
     scores: dict[str, Score] = {}
     for name in config.metrics:
         metric = _make(name, config)
-        samples = BOOTSTRAP_SAMPLES if intervals and len(references) > 1 else 1
-        result: Any = metric.corpus_score(list(hypotheses), [list(references)], n_bootstrap=samples)
+        samples = BOOTSTRAP_SAMPLES if intervals and len(hypotheses) > 1 else 1
+        result: Any = metric.corpus_score(list(hypotheses), list(map(list, references)), n_bootstrap=samples)
         bounds: tuple[float | None, float | None] = (None, None)
         if samples > 1:
             bounds = float(result._mean - result._ci), float(result._mean + result._ci)
         scores[name] = Score(float(result.score), str(metric.get_signature()), *bounds)
     return scores
+
+
+def compare(
+    hypotheses: Sequence[str], baseline: Sequence[str], references: References, config: EvaluationConfig
+) -> tuple[Comparison, ...]:
+    """Each metric of a system beside the baseline's, with both of sacreBLEU's paired tests.
+
+    Raises:
+        UserError: as `compute_scores`.
+    """
+    for side in (hypotheses, baseline):
+        _check_aligned(side, references)
+    named: list[tuple[str, Sequence[str]]] = [("baseline", list(baseline)), ("system", list(hypotheses))]
+    streams = list(map(list, references))
+    found = []
+    for name in config.metrics:
+        p_values: dict[str, float] = {}
+        signature = ""
+        for kind in ("bs", "ar"):
+            test = PairedTest(named, {name: _make(name, config)}, streams, test_type=kind)
+            signatures, results = test()
+            (key,) = signatures
+            first, second = (cast(Result, result) for result in results[key])
+            p_values[kind] = float(cast(float, second.p_value))
+            signature = f"{signature}|{kind}:{test.n_samples}" if signature else str(signatures[key])
+        scores = float(first.score), float(second.score)
+        found.append(Comparison(name, *scores, p_values["bs"], p_values["ar"], signature))
+    return tuple(found)
+
+
+def sentence_scores(hypotheses: Sequence[str], references: References, config: EvaluationConfig) -> list[float]:
+    """chrF of each line, in percent: of the metrics the one that says most about a single sentence (Popovic 2015)."""
+    metric = CHRF(lowercase=config.lowercase)
+    columns = zip(*references, strict=True)
+    return [metric.sentence_score(line, list(column)).score for line, column in zip(hypotheses, columns, strict=True)]
+
+
+def _check_aligned(hypotheses: Sequence[str], references: References) -> None:
+    for side in references:
+        if len(hypotheses) != len(side):
+            raise UserError(f"misaligned: {len(hypotheses):,} hypotheses for {len(side):,} references")
+    if not hypotheses or not references:
+        raise UserError("nothing to score: no lines")
 
 
 def _make(name: str, config: EvaluationConfig) -> Metric:
@@ -117,34 +145,6 @@ def _make(name: str, config: EvaluationConfig) -> Metric:
             f"evaluation.tokenize {config.tokenize} cannot be used here: {' '.join(str(error).split())[:200]} "
             "(ja-mecab and ko-mecab: pip install 'sacrebleu[ja,ko]')"
         ) from None
-
-
-def check_floors(floors: Mapping[str, float], metrics: Sequence[str]) -> None:
-    """Refuses floors that cannot be judged, before any work.
-
-    Raises:
-        UserError: where a floor's metric is not computed, or less of it is better.
-    """
-    for metric in floors:
-        if metric not in metrics:
-            raise UserError(f"a floor for {metric}: this metric is not computed; add --metric {metric}")
-        if metric in LOWER_IS_BETTER:
-            raise UserError(f"a floor for {metric}: of {metric} less is better, a floor cannot judge it")
-
-
-def check_gates(scores: Mapping[str, Score], floors: Mapping[str, float]) -> tuple[Gate, ...]:
-    """Holds each floor against its score.
-
-    Raises:
-        UserError: where a floor's metric was not computed, or a score is no number.
-    """
-    gates = []
-    check_floors(floors, list(scores))
-    for metric, floor in floors.items():
-        if not math.isfinite(scores[metric].value):
-            raise UserError(f"--min {metric}: cannot be judged: the score is {scores[metric].value}")
-        gates.append(Gate(metric, floor, scores[metric].value))
-    return tuple(gates)
 
 
 def tokenization_hint(references: Sequence[str], config: EvaluationConfig) -> str | None:

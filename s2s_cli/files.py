@@ -48,6 +48,20 @@ def write_atomically(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
+def check_destination(option: str, path: Path) -> None:
+    """Refuses, before any work, a file that could not be written after it.
+
+    Raises:
+        UserError: where it is a folder, or lies in none that can be written to.
+    """
+    try:
+        writable = not path.is_dir() and path.parent.is_dir() and os.access(path.parent, os.W_OK)
+    except (OSError, ValueError):  # a name that no system allows
+        writable = False
+    if not writable:
+        raise UserError(f"{option} {path}: cannot be written: a folder, or in none that can be written to")
+
+
 def disk_error(error: OSError, doing: str) -> S2SError:
     """The one line that tells of an I/O error."""
     what = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))

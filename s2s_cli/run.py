@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from s2s_cli import __version__
 from s2s_cli.config import Config
@@ -236,3 +238,16 @@ def find_model(path: Path | None) -> tuple[RunDirectory, Path]:
     if checkpoint is None:
         raise UserError(f"{path}: this run has no checkpoint yet; let `s2s train` reach its first validation")
     return run, checkpoint
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`, those left out that a crash tore; none where there is no such file."""
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            found.append(row)
+    return found

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -23,6 +26,10 @@ settings.load_profile("s2s")
 # Tensors here are tiny: a second thread only makes them wait for it, here and in the commands that tests start.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What the tests translate is kept for them alone.
+os.environ["S2S_CACHE"] = tempfile.mkdtemp(prefix="s2s-tests-")
+atexit.register(shutil.rmtree, os.environ["S2S_CACHE"], ignore_errors=True)
 
 SPECIALS = Specials(pad=0, unk=1, bos=2, eos=3)
 

@@ -31,11 +31,14 @@ LAYERS = [
     "checkpoint",
     "flight",
     "search",
+    "forced",
     "translate",
     "evaluate",
     "score",
     "train",
     "display",
+    "ci",
+    "report",
     "cli",
     "__main__",
 ]
@@ -96,7 +99,9 @@ def test_no_modules_import_each_other() -> None:
     assert order.index("errors") < order.index("cli")
 
 
-@pytest.mark.parametrize("name", ["__init__", "data/__init__", "model/__init__", "train/__init__"])
+@pytest.mark.parametrize(
+    "name", ["__init__", "data/__init__", "model/__init__", "report/__init__", "score/__init__", "train/__init__"]
+)
 def test_packages_import_nothing_by_themselves(name: str) -> None:
     assert list(imports(Path(name))) == []
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s2s_cli import device
@@ -182,6 +183,22 @@ def test_either_library_makes_the_same_products(
         convert(layer, torch.float32)
         assert torch.equal(layer(x), found)
     assert len(calls) == (2 if onednn else 0)
+
+
+def test_onednn_sees_few_numbers_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps a program for each."""
+    seen: set[int] = set()
+
+    def multiply(x_NI: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor, *_: object) -> torch.Tensor:
+        seen.add(len(x_NI))
+        return F.linear(x_NI, weight_OI, bias_O)
+
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", multiply, raising=False)
+    weight_OI, bias_O = torch.randn(3, 5), torch.randn(3)
+    for rows in range(301):
+        x_NI = torch.randn(rows, 5)
+        torch.testing.assert_close(onednn_linear(x_NI, weight_OI, bias_O), F.linear(x_NI, weight_OI, bias_O))
+    assert sorted(seen) == [0, 1, 4, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320]
 
 
 @pytest.mark.parametrize(

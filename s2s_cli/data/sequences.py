@@ -26,6 +26,10 @@ class Sequences:
     def __getitem__(self, index: int) -> Tensor:
         return self.items[int(self.offsets[index]) : int(self.offsets[index + 1])]
 
+    def lists(self) -> list[list[int]]:
+        """All of them; for small sets."""
+        return [self[index].tolist() for index in range(len(self))]
+
     def lengths(self, rows: Tensor) -> Tensor:
         """Items of each of some sequences."""
         return self.offsets[rows + 1] - self.offsets[rows]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from s2s_cli.files import disk_error, write_atomically
+from s2s_cli.run import read_metrics
 
 
 class MetricsLog:
@@ -34,13 +35,9 @@ class MetricsLog:
             step: where the run goes on.
             validated_step: the last validation that the checkpoint knows.
         """
-        kept = []
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
-            try:
-                row = json.loads(line)
-            except ValueError:  # torn by a crash
-                continue
-            unsaved = "scores" in row and row["step"] == step > validated_step
-            if row["step"] <= step and not unsaved:
-                kept.append(line)
-        write_atomically(self.path, "".join(f"{line}\n" for line in kept).encode())
+        kept = [
+            row
+            for row in read_metrics(self.path)
+            if row["step"] <= step and not ("scores" in row and row["step"] == step > validated_step)
+        ]
+        write_atomically(self.path, "".join(f"{json.dumps(row)}\n" for row in kept).encode())

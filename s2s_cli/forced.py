@@ -1,0 +1,70 @@
+"""Teacher forcing of given translations: how likely the model finds them, and where its attention looked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from s2s_cli.data.batches import Batch, make_batch, plan_batches
+from s2s_cli.data.tokenizer import Tokenizer
+from s2s_cli.model.seq2seq import Seq2Seq
+
+Pieces = Sequence[Sequence[int]]
+
+
+def mean_loss(
+    model: Seq2Seq,
+    tokenizer: Tokenizer,
+    sources: Pieces,
+    targets: Pieces,
+    batch_tokens: int,
+    check: Callable[[], None] = lambda: None,
+) -> float:
+    """Mean negative log-likelihood of a target piece, the end of sentence included, in nats; no label smoothing.
+
+    Args:
+        model, tokenizer: they belong together.
+        sources, targets: ids, without special pieces.
+        batch_tokens: the most tokens in a batch, padding included.
+        check: called before each batch; may raise to stop.
+    """
+    total, tokens = 0.0, 0
+    for _, batch in _batches(model, tokenizer, sources, targets, batch_tokens):
+        check()
+        total += float(model.losses(batch).nll)
+        tokens += batch.tokens
+    return total / tokens
+
+
+def attention_maps(
+    model: Seq2Seq, tokenizer: Tokenizer, sources: Pieces, targets: Pieces, batch_tokens: int
+) -> list[Tensor]:
+    """For each pair the weights (target pieces, source pieces) of every step, both with the end of sentence."""
+    found: list[Tensor] = [torch.empty(0)] * len(sources)
+    for rows, batch in _batches(model, tokenizer, sources, targets, batch_tokens):
+        _, weights_BTS = model(batch)
+        for row, weights_TS, target, source in zip(
+            rows, weights_BTS.float().cpu(), batch.tgt_len_B.tolist(), batch.src_len_B.tolist(), strict=True
+        ):
+            found[row] = weights_TS[:target, :source].clone()
+    return found
+
+
+def _batches(
+    model: Seq2Seq, tokenizer: Tokenizer, sources: Pieces, targets: Pieces, batch_tokens: int
+) -> Iterator[tuple[list[int], Batch]]:
+    """Rows and batches, with the model in evaluation mode meanwhile."""
+    src_len, tgt_len = (torch.tensor([len(row) + 1 for row in side]) for side in (sources, targets))
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for rows in plan_batches(torch.arange(len(sources)), src_len, tgt_len, batch_tokens):
+                chosen = rows.tolist()
+                batch = make_batch([sources[row] for row in chosen], [targets[row] for row in chosen], tokenizer)
+                yield chosen, batch.to(device)
+    finally:
+        model.train(was_training)

@@ -1,0 +1,62 @@
+"""What `s2s plot` asks for, carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s2s_cli.errors import UserError, suggest
+from s2s_cli.report import plots
+from s2s_cli.run import find_model, read_metrics
+from s2s_cli.score.analysis import Breakdown
+from s2s_cli.score.evaluator import Evaluator
+from s2s_cli.score.request import Request
+from s2s_cli.score.system import ModelSystem
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BREAKDOWNS = {"length": "by length", "rarity": "by rarity", "position": "by position"}
+KINDS = ("curve", "attention", *BREAKDOWNS)
+
+
+def draw(kind: str, request: Request, text: str | None, path: Path, say: Callable[[str], None]) -> bytes:
+    """A plot.
+
+    Args:
+        kind: one of KINDS.
+        request: of what, as for `s2s evaluate`.
+        text: the sentence of an attention map.
+        path: where it will go; its ending names the format.
+        say: tells the user.
+
+    Raises:
+        UserError: where it cannot be drawn.
+    """
+    if kind not in KINDS:
+        raise UserError(f"plot {kind}: no such plot: {suggest(kind, KINDS)}")
+    plots.check(path)
+    if kind != "attention" and text is not None:
+        raise UserError("--text has no use but for `s2s plot attention`: leave it out")
+    return plots.save(_figure(kind, request, text, say), path)
+
+
+def _figure(kind: str, request: Request, text: str | None, say: Callable[[str], None]) -> Figure:
+    if kind == "curve":
+        return plots.learning_curve(read_metrics(find_model(request.model)[0].metrics_path))
+    if kind == "attention":
+        if text is None or not text.strip():
+            raise UserError('an attention map needs a sentence: --text "A man is sleeping."')
+        model = ModelSystem(request.model, None, say, beam=request.beam)
+        ((best, *_),) = model.translator.translate([text])
+        return plots.attention(model.attention([text], [best.text])[0])
+    evaluator = Evaluator(request, say)
+    outcome = evaluator.run()
+    shown: dict[str, Breakdown] = {}
+    for evaluation, details in zip(outcome.evaluations, evaluator.details(outcome), strict=True):
+        if evaluation.test == evaluator.tests[0]:
+            name = f"{evaluation.system} (baseline)" if evaluation.baseline else evaluation.system
+            shown[name] = next(item for item in details.breakdowns if item.name == BREAKDOWNS[kind])
+    metric = next(iter(next(iter(shown.values())).groups[0].scores))
+    return plots.by_group(shown, metric)

@@ -1,0 +1,149 @@
+"""Plots as PNG, SVG or PDF, by matplotlib (an optional extra): learning curves, scores by group, attention maps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s2s_cli.errors import UserError
+from s2s_cli.score.analysis import Breakdown
+from s2s_cli.score.system import AttentionMap
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
+"""Told apart by people who do not see red and green alike (Okabe and Ito 2008)."""
+MARKS = ("o", "s", "^", "D", "v", "P")
+FORMATS = (".png", ".svg", ".pdf")
+SCRIPTS = "한あ漢"
+"""A font for attention maps should hold these."""
+
+
+def check(path: Path) -> None:
+    """Refuses, before any work, a plot that could not be drawn.
+
+    Raises:
+        UserError: where matplotlib is missing, or a file's ending is none that it is drawn for.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"--output {path}: ends in none of {', '.join(FORMATS)}")
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise UserError("plots need matplotlib: pip install 's2s-cli[plot]'") from None
+
+
+def learning_curve(lines: Sequence[Mapping[str, Any]]) -> Figure:
+    """Loss in training and validation, and the scores of each validation, over updates.
+
+    Args:
+        lines: of `metrics.jsonl`.
+
+    Raises:
+        UserError: where there is nothing to draw.
+    """
+    if not lines:
+        raise UserError("nothing to draw: the run has no metrics.jsonl, or an empty one")
+    figure = _figure(8, 3.4)
+    losses, scores = figure.subplots(1, 2)
+    validated = [line for line in lines if isinstance(line.get("scores"), dict)]
+    trained = [(line["step"], line["loss"]) for line in lines if isinstance(line.get("loss"), int | float)]
+    _line(losses, "training", trained, 0, "")
+    _line(losses, "validation", [(line["step"], line["scores"].get("loss", math.nan)) for line in validated], 1)
+    metrics = dict.fromkeys(name for line in validated for name in line["scores"])
+    for index, name in enumerate(name for name in metrics if name not in ("loss", "perplexity")):
+        _line(scores, name, [(line["step"], line["scores"].get(name, math.nan)) for line in validated], index)
+    for axes, title in ((losses, "loss, nats a piece"), (scores, "validation scores")):
+        axes.set(xlabel="updates", title=title)
+        axes.legend()
+    return figure
+
+
+def by_group(systems: Mapping[str, Breakdown], metric: str) -> Figure:
+    """One metric of several systems, group by group.
+
+    Args:
+        systems: each with the same groups.
+        metric: one that they all have.
+    """
+    figure = _figure(6, 3.6)
+    axes = figure.subplots()
+    first = next(iter(systems.values()))
+    for index, (name, breakdown) in enumerate(systems.items()):
+        places = [place + 0.08 * (index - (len(systems) - 1) / 2) for place in range(len(breakdown.groups))]
+        scores = [group.scores[metric] for group in breakdown.groups]
+        values = [score.value for score in scores]
+        errors = [
+            [score.value - score.low if score.low is not None else 0 for score in scores],
+            [score.high - score.value if score.high is not None else 0 for score in scores],
+        ]
+        bounded = [[max(0.0, error) for error in side] for side in errors]
+        axes.errorbar(places, values, bounded, label=name, color=_colour(index), marker=_mark(index), capsize=2)
+    axes.set_xticks(range(len(first.groups)), [f"{group.label}\n({group.count:,})" for group in first.groups])
+    axes.set(xlabel=f"{first.unit} ({first.counted})", ylabel=metric, title=f"{metric} {first.name}")
+    axes.legend()
+    return figure
+
+
+def attention(found: AttentionMap) -> Figure:
+    """An attention map: a row for each target piece, a column for each source piece."""
+    rows, columns = len(found.target), len(found.source)
+    figure = _figure(1.8 + 0.34 * columns, 1.6 + 0.34 * rows)
+    axes = figure.subplots()
+    image = axes.imshow(found.weights_TS.cpu().numpy(), cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    axes.set_xticks(range(columns), found.source, rotation=90)
+    axes.set_yticks(range(rows), found.target)
+    axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
+    figure.colorbar(image, ax=axes, label="weight", shrink=0.8)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> bytes:
+    """The bytes of a plot, in the format that the file's ending names."""
+    import io
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix.lower().lstrip("."), dpi=150)
+    return buffer.getvalue()
+
+
+def _figure(width: float, height: float) -> Figure:
+    import matplotlib
+    from matplotlib.figure import Figure  # without pyplot: no display, no global state
+
+    matplotlib.rcParams["font.family"] = [*_fonts(), "DejaVu Sans"]
+    matplotlib.rcParams["svg.fonttype"] = "path"
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _fonts() -> list[str]:
+    """Fonts of this system that hold Korean, Japanese and Chinese; none where it has none."""
+    from matplotlib import font_manager
+    from matplotlib.ft2font import FT2Font
+
+    wanted, found = set(map(ord, SCRIPTS)), []
+    for entry in sorted(font_manager.fontManager.ttflist, key=lambda entry: entry.fname):
+        named = any(
+            part in entry.name for part in ("CJK", "Noto Sans KR", "Nanum", "Gothic", "Malgun", "Baekmuk", "UnDotum")
+        )
+        if named and entry.name not in found and wanted & set(FT2Font(entry.fname).get_charmap()):
+            found.append(entry.name)
+    return ["DejaVu Sans", *found] if found else []
+
+
+def _line(axes: Any, name: str, points: Sequence[tuple[float, float]], index: int, mark: str | None = None) -> None:
+    if points:
+        axes.plot(
+            *zip(*points, strict=True), label=name, color=_colour(index), marker=_mark(index) if mark is None else mark
+        )
+
+
+def _colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]
+
+
+def _mark(index: int) -> str:
+    return MARKS[index % len(MARKS)]

@@ -1,0 +1,160 @@
+"""What `s2s evaluate` asks for, carried out: find test sets and systems, translate, score, compare, judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from s2s_cli.config import EvaluationConfig
+from s2s_cli.config_file import change
+from s2s_cli.errors import UserError
+from s2s_cli.evaluate import METRICS, compare, compute_scores, sentence_scores, tokenization_hint
+from s2s_cli.files import write_atomically
+from s2s_cli.run import find_model
+from s2s_cli.score import testset
+from s2s_cli.score.analysis import Details, break_down
+from s2s_cli.score.cache import TranslationCache, folder
+from s2s_cli.score.gates import Conditions, judge, parse_limit
+from s2s_cli.score.request import Request
+from s2s_cli.score.result import Evaluation, Outcome
+from s2s_cli.score.system import EarlierEvaluation, FileSystem, ModelSystem, System, find_baseline
+from s2s_cli.score.testset import TestSet
+
+LIKELIHOODS = ("loss", "perplexity")
+
+
+class Evaluator:
+    """One request. What can be refused is refused when it is made, before anything is decoded."""
+
+    def __init__(self, request: Request, say: Callable[[str], None]) -> None:
+        """Args:
+        request: the options.
+        say: tells the user.
+
+        Raises:
+            UserError: where something is missing or does not fit.
+        """
+        request.check()
+        self.request, self._say = request, say
+        run = find_model(request.model)[0] if request.needs_run else None
+        config = run.read_config() if run else None
+        self.settings = _settings(request, config.evaluation if config else EvaluationConfig())
+        self.conditions = Conditions(
+            floors=dict[str, float](self.settings.min.items()),
+            ceilings=dict[str, float](self.settings.max.items()),
+            drops=_limits("--max-drop", request.drops),
+            no_regression=request.no_regression,
+            level=request.level,
+        )
+        if request.reference:
+            self.tests = [testset.from_files(request.source, request.reference)]
+        elif request.testset:
+            self.tests = [testset.from_sacrebleu(name, request.pair, say) for name in request.testset]
+        else:
+            assert run and config
+            self.tests = [testset.from_run(run, config.data.test, name) for name in request.test or (None,)]
+        self.systems = self._systems()
+        self.baseline = find_baseline(request.baseline, self._load) if request.baseline else None
+
+    def run(self) -> Outcome:
+        """Translates, scores and judges.
+
+        Raises:
+            UserError: where lines are misaligned, or something cannot be compared or judged.
+        """
+        found: list[Evaluation] = []
+        for test in self.tests:
+            if hint := tokenization_hint(test.references[0], self.settings):
+                self._say(f"hint: {hint}")
+            baseline = replace(self._score(self.baseline, test), baseline=True) if self.baseline else None
+            found += [baseline] if baseline else []
+            for system in self.systems:
+                evaluation = self._score(system, test)
+                if self.request.output:
+                    lines = "".join(f"{line}\n" for line in evaluation.translations)
+                    write_atomically(self.request.output, lines.encode())
+                found.append(self._judge(evaluation, baseline))
+        return Outcome(tuple(found))
+
+    def details(self, outcome: Outcome, attention: bool = False) -> list[Details]:
+        """What lies behind each of the evaluations.
+
+        Args:
+            outcome: what `run` gave.
+            attention: also where the models looked.
+        """
+        systems = [*((item, False) for item in self.systems), (self.baseline, True)]
+        models = {(item.name, role): item for item, role in systems if isinstance(item, ModelSystem)}
+        found = []
+        for item in outcome.evaluations:
+            breakdowns = break_down(item.test, item.translations, self.settings)
+            sentences = sentence_scores(item.translations, item.test.references, self.settings)
+            model = models.get((item.system, item.baseline)) if attention else None
+            maps = model.attention(item.test.texts, item.translations) if model else ()
+            found.append(Details(breakdowns, tuple(sentences), tuple(maps)))
+        return found
+
+    @property
+    def learning_curve(self) -> list[dict[str, Any]]:
+        """Lines of the model's `metrics.jsonl`; none where no model is scored."""
+        return [line for item in self.systems if isinstance(item, ModelSystem) for line in item.learning_curve()]
+
+    def _systems(self) -> Sequence[System]:
+        if not self.request.hypothesis:
+            return [self._load(self.request.model)]
+        for metric in LIKELIHOODS:
+            if metric in self.settings.max:
+                raise UserError(f"--max {metric}: needs a model, a file of translations has none (evaluation.max)")
+        systems = [_named_file(text) for text in self.request.hypothesis]
+        names = [system.name for system in systems]
+        if len(set(names)) < len(names):
+            raise UserError(f"--hypothesis: each needs a name of its own, NAME=FILE (now: {', '.join(names)})")
+        return systems
+
+    def _load(self, path: Path | None) -> ModelSystem:
+        cache = TranslationCache(folder()) if self.request.use_cache else None
+        return ModelSystem(path, cache, self._say, beam=self.request.beam, batch_size=self.request.batch_size)
+
+    def _score(self, system: System, test: TestSet) -> Evaluation:
+        translations = system.translations(test)
+        scores = compute_scores(translations, test.references, self.settings, intervals=True)
+        if isinstance(system, ModelSystem) and set(LIKELIHOODS) & set(self.conditions.ceilings):
+            scores |= system.likelihood(test)
+        if isinstance(system, EarlierEvaluation):
+            system.check(test, scores)
+        return Evaluation(system.name, test, translations, scores, system.about())
+
+    def _judge(self, found: Evaluation, baseline: Evaluation | None) -> Evaluation:
+        comparisons = (
+            compare(found.translations, baseline.translations, found.test.references, self.settings) if baseline else ()
+        )
+        return replace(found, comparisons=comparisons, gates=judge(found.scores, comparisons, self.conditions))
+
+
+def _settings(request: Request, evaluation: EvaluationConfig) -> EvaluationConfig:
+    """How to score and what to hold: the config's, changed by the options; what is to be judged is computed too."""
+    floors = dict(evaluation.min) | _limits("--min", request.floors)
+    ceilings = dict(evaluation.max) | _limits("--max", request.ceilings)
+    judged = [*floors, *ceilings, *_limits("--max-drop", request.drops)]
+    metrics = dict.fromkeys([*(request.metric or evaluation.metrics), *(name for name in judged if name in METRICS)])
+    changes: dict[str, Any] = {"metrics": tuple(metrics), "min": floors, "max": ceilings}
+    for name in ("tokenize", "lowercase"):
+        if getattr(request, name) is not None:
+            changes[name] = getattr(request, name)
+    return change(evaluation, changes, "evaluation")
+
+
+def _limits(option: str, texts: Sequence[str]) -> dict[str, float]:
+    return dict(parse_limit(option, text, [*METRICS, *LIKELIHOODS]) for text in texts)
+
+
+def _named_file(text: str) -> FileSystem:
+    """FILE, or NAME=FILE."""
+    name, equals, path = text.partition("=")
+    if not equals or Path(text).exists():
+        return FileSystem(text, Path(text))
+    if not name or not path:
+        raise UserError(f"--hypothesis {text}: write FILE, or NAME=FILE")
+    return FileSystem(name, Path(path))

@@ -1,0 +1,243 @@
+"""What is scored: a model, a file of translations, or an earlier evaluation."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from s2s_cli import __version__
+from s2s_cli.checkpoint import Checkpoint
+from s2s_cli.config_file import change
+from s2s_cli.data.corpus import read_lines
+from s2s_cli.data.tokenizer import fingerprint
+from s2s_cli.errors import UserError
+from s2s_cli.evaluate import Score
+from s2s_cli.forced import attention_maps, mean_loss
+from s2s_cli.run import find_model, read_metrics
+from s2s_cli.score.cache import TranslationCache
+from s2s_cli.score.testset import TestSet, digest
+from s2s_cli.translate import Translator
+
+MOST_JSON_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """Where a model looked while it wrote a translation."""
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    weights_TS: Tensor
+    """A row for each target piece; each sums to one."""
+
+
+class System(Protocol):
+    """Something that has translations of a test set."""
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+
+    def translations(self, test: TestSet) -> tuple[str, ...]:
+        """One line for each of the test set's.
+
+        Raises:
+            UserError: where it has none, or not as many.
+        """
+
+    def about(self) -> dict[str, Any]:
+        """Where the translations come from."""
+
+
+class FileSystem:
+    """A file of translations, whatever made it."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name, self.path = name, path
+
+    def translations(self, test: TestSet) -> tuple[str, ...]:
+        found = tuple(read_lines(self.path))
+        if len(found) != len(test.references[0]):
+            raise UserError(
+                f"misaligned: {self.path} has {len(found):,} lines, test set {test.name} {len(test.references[0]):,}"
+            )
+        return found
+
+    def about(self) -> dict[str, Any]:
+        return {"hypothesis": str(self.path)}
+
+
+class EarlierEvaluation:
+    """What `s2s evaluate --json` wrote before."""
+
+    def __init__(self, path: Path, content: Mapping[str, Any]) -> None:
+        self.name, self.path = path.name, path
+        try:
+            self._found = [dict(item) for item in content["evaluations"] if not item["baseline"]]
+            for item in self._found:
+                if not isinstance(item["references_sha256"], str) or not isinstance(item["scores"], dict):
+                    raise TypeError
+                if not all(isinstance(line, str) for line in item["translations"]):
+                    raise TypeError
+        except (KeyError, TypeError, ValueError):
+            raise UserError(
+                f"{path}: no evaluation: a baseline is what `s2s evaluate --json FILE` wrote, a run, or translations"
+            ) from None
+
+    def _of(self, test: TestSet) -> dict[str, Any]:
+        for item in self._found:
+            if item["references_sha256"] == test.fingerprint:
+                return item
+        known = ", ".join(str(item.get("test_set")) for item in self._found)
+        raise UserError(
+            f"{self.path}: cannot be compared: it was scored on other references than those of {test.name} "
+            f"(it has {known}); evaluate the baseline on this test set"
+        )
+
+    def translations(self, test: TestSet) -> tuple[str, ...]:
+        item = self._of(test)
+        if test.sources is not None and item.get("sources_sha256") not in (None, digest(test.sources)):
+            raise UserError(f"{self.path}: cannot be compared: it translated another source than that of {test.name}")
+        if len(item["translations"]) != len(test.references[0]):
+            raise UserError(f"{self.path}: damaged: it does not have a translation for each line of {test.name}")
+        return tuple(item["translations"])
+
+    def check(self, test: TestSet, scores: Mapping[str, Score]) -> None:
+        """Refuses scores of another kind.
+
+        Raises:
+            UserError: where a signature differs.
+        """
+        for metric, score in scores.items():
+            earlier = self._of(test)["scores"].get(metric)
+            signature = earlier.get("signature") if isinstance(earlier, dict) else None
+            if signature is not None and signature != score.signature:
+                raise UserError(
+                    f"{self.path}: cannot be compared: its {metric} is {signature}, this one {score.signature}; "
+                    "evaluate the baseline again in the same way"
+                )
+
+    def about(self) -> dict[str, Any]:
+        return {"evaluation": str(self.path)}
+
+
+class ModelSystem:
+    """A trained model. Its weights are read only where something must be computed."""
+
+    def __init__(
+        self,
+        path: Path | None,
+        cache: TranslationCache | None,
+        say: Callable[[str], None],
+        *,
+        beam: int | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        """Args:
+        path: as `find_model` takes it.
+        cache: of translations; None translates anew.
+        say: tells the user.
+        beam, batch_size: in place of the run's.
+        """
+        self.run, self.checkpoint = find_model(path)
+        self.name = self.run.path.resolve().name
+        self.config = self.run.read_config()
+        given = {"beam": beam, "batch_size": batch_size, "n_best": 1}
+        known = {key: value for key, value in given.items() if value is not None}
+        self.decoding = change(self.config.decoding, known, "decoding")
+        self._cache, self._say = cache, say
+
+    @cached_property
+    def translator(self) -> Translator:
+        """The loaded model."""
+        return Translator.load(self.run, self.checkpoint, **self.decoding.model_dump())
+
+    def translations(self, test: TestSet) -> tuple[str, ...]:
+        sources = test.texts
+        key = self._key(sources)
+        if self._cache and (kept := self._cache.get(key, len(sources))):
+            self._say(
+                f"{self.name} on {test.name}: translations taken from the cache, since model, decoding and source "
+                "are the same (--no-cache translates again)"
+            )
+            return kept
+        found = tuple(best.text for best, *_ in self.translator.translate(sources))
+        if self._cache:
+            self._cache.put(key, found)
+        return found
+
+    def _key(self, sources: Sequence[str]) -> dict[str, Any]:
+        """All that a translation depends on; the batch is not among it."""
+        tokenizer = fingerprint(self.run.read_tokenizer_files())
+        return {
+            "s2s": __version__,
+            "model": Checkpoint(self.checkpoint, self.config, tokenizer).model_sha256,
+            "tokenizer": tokenizer,
+            "decoding": self.decoding.model_dump(mode="json", exclude={"batch_size"}),
+            "sources": digest(sources),
+        }
+
+    def likelihood(self, test: TestSet) -> dict[str, Score]:
+        """Loss and perplexity of the first references, in nats and for a piece of this model's vocabulary."""
+        tokenizer = self.translator.tokenizer
+        pieces = tokenizer.source.encode(test.texts), tokenizer.target.encode(test.references[0])
+        loss = mean_loss(self.translator.model, tokenizer, *pieces, self.config.training.batch_tokens)
+        unit = f"per:piece|tokenizer:{tokenizer.fingerprint[:12]}|s2s:{__version__}"
+        return {
+            "loss": Score(loss, f"nats|{unit}"),
+            "perplexity": Score(math.exp(min(loss, 700)), unit),
+        }
+
+    def attention(self, sources: Sequence[str], translations: Sequence[str]) -> list[AttentionMap]:
+        """Where the model looks while it writes given translations, piece by piece."""
+        tokenizer, longest = self.translator.tokenizer, self.decoding.max_source_length
+        sides = tokenizer.source, tokenizer.target
+        rows, columns = (
+            [ids[:longest] for ids in side.encode(text)]
+            for side, text in zip(sides, (sources, translations), strict=True)
+        )
+        maps = attention_maps(self.translator.model, tokenizer, rows, columns, self.config.training.batch_tokens)
+        named = (
+            (tuple(side.pieces([*ids, side.specials.eos])) for ids in part)
+            for side, part in zip(sides, (rows, columns), strict=True)
+        )
+        return [AttentionMap(*item) for item in zip(*named, maps, strict=True)]
+
+    def learning_curve(self) -> list[dict[str, Any]]:
+        """The lines of the run's `metrics.jsonl`; none where it was not kept."""
+        return read_metrics(self.run.metrics_path)
+
+    def about(self) -> dict[str, Any]:
+        return {"model": str(self.checkpoint), "decoding": self.decoding.model_dump(mode="json")}
+
+
+def find_baseline(path: Path, model: Callable[[Path], ModelSystem]) -> System:
+    """The baseline that a path names: a run, an earlier evaluation in JSON, or a file of translations.
+
+    Raises:
+        UserError: where it is none of these.
+    """
+    if path.is_dir():
+        return model(path)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(1 << 12).lstrip()
+            is_json = start.startswith(b"{") and b'"scores"' in start
+    except OSError as error:
+        raise UserError(f"--baseline {path}: cannot read it: {error.strerror}") from None
+    if not is_json:
+        return FileSystem(path.name, path)
+    if path.stat().st_size > MOST_JSON_BYTES:
+        raise UserError(f"--baseline {path}: too large for an evaluation")
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise UserError(f"--baseline {path}: damaged: it is no JSON") from None
+    return EarlierEvaluation(path, content)

@@ -1,0 +1,137 @@
+"""What systems are scored on: sources and references, from a run's config, from files, or from sacreBLEU."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from s2s_cli.config import ParallelText
+from s2s_cli.data.corpus import read_lines, read_pairs
+from s2s_cli.errors import UserError, suggest
+from s2s_cli.files import sha256
+from s2s_cli.run import RunDirectory
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Lines to score on."""
+
+    __test__ = False  # pytest takes the name for a test
+
+    name: str
+    references: tuple[tuple[str, ...], ...]
+    """One or more translations of the whole text."""
+    files: tuple[str, ...]
+    sources: tuple[str, ...] | None = None
+    """None where only references were given: nothing can then be translated."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the references: scores on other references cannot be compared."""
+        return digest([line for side in self.references for line in (str(len(side)), *side)])
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The sources.
+
+        Raises:
+            UserError: where there are none.
+        """
+        if self.sources is None:
+            raise UserError(f"test set {self.name} has no source to translate: give --source")
+        return self.sources
+
+
+def digest(lines: Sequence[str]) -> str:
+    """SHA-256 of a text, line by line."""
+    return sha256("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
+
+
+def from_files(source: Path | None, references: Sequence[Path]) -> TestSet:
+    """A test set of files.
+
+    Raises:
+        UserError: where one cannot be read, or they do not have the same number of lines.
+    """
+    sides = {path: tuple(read_lines(path)) for path in ([source] if source else []) + list(references)}
+    _check_same_length({str(path): len(side) for path, side in sides.items()})
+    return TestSet(
+        name=references[0].name,
+        references=tuple(sides[path] for path in references),
+        files=tuple(map(str, sides)),
+        sources=sides[source] if source else None,
+    )
+
+
+def from_run(run: RunDirectory, texts: Sequence[ParallelText], name: str | None) -> TestSet:
+    """A test set that a run's config names; by default the first. Files that are gone are looked for in the run.
+
+    Raises:
+        UserError: where there is none, or none of this name, or its files are missing or misaligned.
+    """
+    if not texts:
+        raise UserError("the run's config names no test set (data.test): give --source and --reference")
+    names = {text.name: text for text in texts}
+    if name is not None and name not in names:
+        raise UserError(f"--test {name}: no such test set: {suggest(name, names)}")
+    text = _found_beside(run, names[name] if name else texts[0])
+    for path in text.files:
+        if not path.is_file():
+            raise UserError(
+                f"{path}: the test set is not there: put it into the run's folder, or give --source and --reference"
+            )
+    sources, targets = zip(*read_pairs(text), strict=True) if text.files[0].stat().st_size else ((), ())
+    return TestSet(text.name, (targets,), tuple(map(str, text.files)), sources)
+
+
+def _found_beside(run: RunDirectory, text: ParallelText) -> ParallelText:
+    """The test set, each file that is gone taken from the run's folder: a run that was copied has its paths no more."""
+
+    def find(path: Path | None) -> Path | None:
+        beside = run.path / path.name if path else None
+        return beside if path and beside and not path.is_file() and beside.is_file() else path
+
+    return text.model_copy(update={name: find(getattr(text, name)) for name in ("source", "target", "tsv")})
+
+
+def from_sacrebleu(name: str, pair: str | None, say: Callable[[str], None]) -> TestSet:
+    """One of the public test sets that sacreBLEU knows, from its folder (`$SACREBLEU`) or downloaded into it.
+
+    Raises:
+        UserError: where it knows no such set or language pair, or the set cannot be had.
+    """
+    from sacrebleu.dataset import DATASETS
+
+    if name not in DATASETS:
+        raise UserError(f"--testset {name}: sacreBLEU knows no such test set: {suggest(name, DATASETS)[:300]}")
+    dataset: Any = DATASETS[name]  # its methods are not typed
+    pairs = sorted(dataset.langpairs)
+    if pair not in pairs:
+        wanted = f"--pair {pair}: not in {name}" if pair else f"--testset {name} needs --pair, the languages"
+        raise UserError(f"{wanted}: {suggest(pair or '', pairs)}")
+    files = [dataset._get_txt_file_path(pair, field) for field in dataset.fieldnames(pair)]
+    if not all(map(os.path.exists, files)):
+        say(f"{name} is not on this machine: downloading it")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            source, references = dataset.get_source_file(pair), dataset.get_reference_files(pair)
+    except (Exception, SystemExit) as error:  # sacreBLEU ends the process where a download fails
+        detail = "" if isinstance(error, SystemExit) else f" ({' '.join(str(error).split())[:200]})"
+        raise UserError(
+            f"--testset {name}: cannot be downloaded here{detail}: fetch it where there is a network "
+            f"(sacrebleu -t {name} -l {pair} --echo src), then copy the folder ~/.sacrebleu"
+        ) from None
+    found = from_files(Path(source), [Path(path) for path in references])
+    return replace(found, name=f"{name}/{pair}")
+
+
+def _check_same_length(lengths: dict[str, int]) -> None:
+    if len(set(lengths.values())) > 1:
+        described = ", ".join(f"{path} has {count:,}" for path, count in lengths.items())
+        raise UserError(f"the sides are misaligned: {described} lines")
