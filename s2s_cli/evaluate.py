@@ -129,6 +129,16 @@ def sentence_scores(hypotheses: Sequence[str], references: References, config: E
     return [metric.sentence_score(line, list(column)).score for line, column in zip(hypotheses, columns, strict=True)]
 
 
+def word_splitter(config: EvaluationConfig) -> Callable[[str], list[str]]:
+    """Parts a line into words as BLEU does."""
+    bleu = cast(BLEU, _make("bleu", config))
+
+    def split(line: str) -> list[str]:
+        return bleu._preprocess_segment(line).split()
+
+    return split
+
+
 def _check_aligned(hypotheses: Sequence[str], references: References) -> None:
     for side in references:
         if len(hypotheses) != len(side):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import toy
+import yaml
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +78,103 @@ def test_a_copied_run_finds_its_test_set_in_its_folder(trained: Path, tmp_path: 
     for name in ("test.src", "test.tgt"):
         shutil.copy(trained / name, elsewhere)
     assert toy.s2s("evaluate", "--model", elsewhere, cwd=tmp_path).returncode == 0
+
+
+def test_the_same_model_on_the_same_text_is_not_translated_twice(trained: Path, tmp_path: Path) -> None:
+    cache = {"S2S_CACHE": str(tmp_path / "cache")}
+    first = toy.s2s("evaluate", "--json", "-", cwd=trained, **cache)
+    second = toy.s2s("evaluate", "--json", "-", "--batch-size", 7, cwd=trained, **cache)
+    assert b"cache" not in first.stderr
+    assert b"translations taken from the cache" in second.stderr
+    one, other = (json.loads(done.stdout)["evaluations"][0] for done in (first, second))
+    assert one["translations"] == other["translations"]
+    assert one["scores"] == other["scores"]
+    (kept,) = (tmp_path / "cache" / "translations").iterdir()
+    for options in (["--beam", 1], ["--no-cache"], ["--source", "test.tgt", "--reference", "test.tgt"]):
+        done = toy.s2s("evaluate", *options, cwd=trained, **cache)
+        assert done.returncode == 0, done.stderr.decode()
+        assert b"cache" not in done.stderr, options
+    kept.write_bytes(kept.read_bytes().replace(b'"translations": ["', b'"translations": ["x'))
+    done = toy.s2s("evaluate", cwd=trained, **cache)
+    assert b"cache" not in done.stderr  # damaged, so not believed
+    assert b"cache" in toy.s2s("evaluate", cwd=trained, **cache).stderr
+    nowhere = toy.s2s("evaluate", cwd=trained, S2S_CACHE="/dev/null/x")
+    assert nowhere.returncode == 0
+    assert nowhere.stderr == b""
+
+
+def test_a_ceiling_judges_the_loss_of_a_model(trained: Path) -> None:
+    done = toy.s2s("evaluate", "--max", "loss=100", "--max", "perplexity=1", cwd=trained)
+    assert done.returncode == 1, done.stderr.decode()
+    assert b"passed: loss" in done.stdout
+    assert b"MISSED: perplexity" in done.stdout
+    assert b"nats|per:piece|tokenizer:" in done.stdout
+
+
+def test_a_run_is_a_baseline_and_several_test_sets_are_scored_at_once(trained: Path, tmp_path: Path) -> None:
+    settings = toy.config()
+    settings["data"]["test"] = [
+        {"name": name, "source": str(trained / f"{name}.src"), "target": str(trained / f"{name}.tgt")}
+        for name in ("test", "valid")
+    ]
+    copy = tmp_path / "work"
+    shutil.copytree(trained, copy)
+    (copy / "toy.yaml").write_text(json.dumps(settings), encoding="utf-8")
+    assert toy.s2s("train", "--config", "toy.yaml", "--run", "runs/two", cwd=copy).returncode == 0
+    command = ["evaluate", "--model", "runs/two", "--baseline", "runs/toy", "--test", "test", "--test", "valid"]
+    done = toy.s2s(*command, "--report", "report.html", "--json", "-", "--fail-on", "regression", cwd=copy)
+    assert done.returncode == 0, done.stderr.decode()
+    found = json.loads(done.stdout)["evaluations"]
+    assert [(item["test_set"], item["system"], item["baseline"]) for item in found] == [
+        ("test", "toy", True),
+        ("test", "two", False),
+        ("valid", "toy", True),
+        ("valid", "two", False),
+    ]
+    assert all(item["gain"] == 0 for item in found[1]["comparisons"])  # the same seed
+    page = (copy / "report.html").read_text(encoding="utf-8")
+    assert page.count('"weights": "') == sum(item["sentences"] for item in found)
+    assert '"curve": [{"step": ' in page
+
+
+def test_the_workflow_of_the_readme_gates_a_build(trained: Path, tmp_path: Path) -> None:
+    """Its last step, as a runner of GitHub would run it."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (workflow,) = re.findall(r"```yaml\n(# \.github/workflows.*?)```", readme, flags=re.DOTALL)
+    assert len(workflow.splitlines()) <= 12
+    steps = yaml.safe_load(workflow)["jobs"]["translation"]["steps"]
+    (gate,) = (step["run"] for step in steps if "s2s evaluate" in step.get("run", ""))
+    shutil.copytree(trained / "runs" / "toy", tmp_path / "model")
+    for side, name in (("src", "en"), ("tgt", "de")):
+        shutil.copy(trained / f"test.{side}", tmp_path / f"test.{name}")
+    done = toy.s2s(
+        "evaluate", "--model", "model", "--source", "test.en", "--reference", "test.de", "--json", "before.json",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    (tmp_path / "s2s").write_text(f'#!/bin/sh\nexec {sys.executable} -m s2s_cli "$@"\n')
+    (tmp_path / "s2s").chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHONPATH": str(Path(__file__).parent.parent),
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
+    }
+
+    def run(script: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            ["bash", "-e", "-c", script], cwd=tmp_path, env=environment, capture_output=True, timeout=120
+        )
+
+    missed = run(gate)
+    assert missed.returncode == 1, missed.stderr.decode()  # a toy has no 30 BLEU
+    assert b"::error title=s2s evaluate::model on test.de: bleu" in missed.stderr
+    passed = run(gate.replace("bleu=30", "bleu=0"))
+    assert passed.returncode == 0, passed.stderr.decode()
+    assert (tmp_path / "summary.md").read_text().count("### s2s evaluate") == 2
+    assert (tmp_path / "scores.xml").is_file()
+    assert (tmp_path / "report.html").is_file()
 
 
 def test_outputs_that_cannot_be_written_are_refused_before_any_work(trained: Path, tmp_path: Path) -> None:

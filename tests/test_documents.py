@@ -11,6 +11,7 @@ import toy
 import yaml
 
 ROOT = Path(__file__).parent.parent
+DOCUMENTS = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -54,14 +55,14 @@ def test_the_configs_of_the_readme_are_valid(tmp_path: Path) -> None:
     assert any("s2s evaluate" in step.get("run", "") for step in steps)
 
 
-def test_every_command_of_the_readme_is_understood(tmp_path: Path) -> None:
+def test_every_command_of_the_documents_is_understood(tmp_path: Path) -> None:
     """Each option is one that the command knows; whether files are there is another matter."""
-    commands = re.findall(r"(?:^ {4}|\| |`|run: )(s2s [^|`\n]+)", README, flags=re.MULTILINE)
-    assert len(commands) >= 7
+    commands = re.findall(r"(?:^ {4}|\| |`|run: )(s2s [^|`\n]+)", DOCUMENTS, flags=re.MULTILINE)
+    assert len(commands) >= 15
     helps = {}
     for command in commands:
         words = shlex.split(command.split("<")[0].split("#")[0])[1:]
-        if not words or words[0] not in ("train", "translate", "evaluate", "config"):
+        if not words or words[0] not in ("train", "translate", "evaluate", "plot", "config"):
             continue
         name = words[:2] if words[0] == "config" and len(words) > 1 else words[:1]
         if tuple(name) not in helps:

@@ -290,6 +290,7 @@ def test_a_ceiling_judges_ter(evaluate: Evaluate) -> None:
         (["--fail-on", "regression"], "--baseline"),
         (["--max-drop", "bleu=1"], "--baseline"),
         (["--fail-on", "noise", "--baseline", "hyp"], "regression"),
+        (["--max-drop", "loss=1", "--baseline", "hyp"], "unknown metric"),
         (["--baseline", "nothing"], "--baseline nothing"),
         (["--baseline", "hyp", "--level", "5"], "--level"),
         (["--testset", "wmt20"], "leave it out"),

@@ -106,7 +106,7 @@ def test_sentences_are_grouped_by_source_length() -> None:
 
 
 def test_words_are_grouped_by_how_often_the_references_have_them() -> None:
-    found = by_frequency(["a a b", "a c"], ["a b x", "a c c"])
+    found = by_frequency([["a", "a", "b"], ["a", "c"]], [["a", "b", "x"], ["a", "c", "c"]])
     groups = {group.label: group for group in found.groups}
     assert set(groups) == {"1", "3 to 4"}
     assert groups["1"].count == 2
@@ -116,12 +116,12 @@ def test_words_are_grouped_by_how_often_the_references_have_them() -> None:
 
 
 def test_recall_by_position_sees_where_words_are_lost() -> None:
-    references = [" ".join(f"w{i}" for i in range(10))] * 3
-    translations = [" ".join(f"w{i}" for i in range(6))] * 3
+    references = [[f"w{i}" for i in range(10)]] * 3
+    translations = [[f"w{i}" for i in range(6)]] * 3
     found = by_position(references, translations)
     assert [group.scores["recall"].value for group in found.groups] == [100, 100, 100, 0, 0]
     assert [group.count for group in found.groups] == [6] * 5
-    assert by_position(["", ""], ["a", ""]).groups == ()
+    assert by_position([[], []], [["a"], []]).groups == ()
 
 
 def test_the_scripts_of_the_page_never_make_markup_of_text() -> None:

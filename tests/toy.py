@@ -83,13 +83,15 @@ def write_config(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def s2s(*arguments: object, cwd: Path, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+def s2s(
+    *arguments: object, cwd: Path, stdin: bytes = b"", timeout: float = 300, **environment: str
+) -> subprocess.CompletedProcess[bytes]:
     """Runs the real command; fails only by its exit code."""
     root = str(Path(__file__).parent.parent)
     command = [sys.executable, "-m", "s2s_cli", *map(str, arguments)]
     variables = {**os.environ, "PYTHONPATH": root, **environment}
     variables.pop("S2S_MODEL", None) if "S2S_MODEL" not in environment else None
-    return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, env=variables, timeout=300)
+    return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, env=variables, timeout=timeout)
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -9,10 +9,11 @@ from difflib import SequenceMatcher
 from itertools import pairwise
 
 from s2s_cli.config import EvaluationConfig
-from s2s_cli.evaluate import Score, compute_scores
+from s2s_cli.evaluate import Score, compute_scores, word_splitter
 from s2s_cli.score.system import AttentionMap
 from s2s_cli.score.testset import TestSet
 
+Words = Sequence[str]
 LENGTHS = (1, 6, 11, 16, 21, 31, 41, 61)
 """The first length of each group; the last has no end."""
 OCCURRENCES = (1, 2, 3, 5, 10, 30, 100)
@@ -62,11 +63,12 @@ def break_down(test: TestSet, translations: Sequence[str], config: EvaluationCon
         translations: a line each.
         config: how BLEU and chrF are computed.
     """
-    references = test.references[0]
+    words = word_splitter(config)
+    references, given = ([words(line) for line in side] for side in (test.references[0], translations))
     return (
         by_length(test, translations, config),
-        by_frequency(references, translations),
-        by_position(references, translations),
+        by_frequency(references, given),
+        by_position(references, given),
     )
 
 
@@ -85,10 +87,9 @@ def by_length(test: TestSet, translations: Sequence[str], config: EvaluationConf
     return Breakdown("by length", f"{unit} of the {side}", "sentences", "with 95 % intervals", tuple(groups))
 
 
-def by_frequency(references: Sequence[str], translations: Sequence[str]) -> Breakdown:
+def by_frequency(references: Sequence[Words], translations: Sequence[Words]) -> Breakdown:
     """F1 of words, grouped by how often the references have them (as compare-mt does, Neubig et al. 2019)."""
-    wanted = [Counter(line.split()) for line in references]
-    given = [Counter(line.split()) for line in translations]
+    wanted, given = ([Counter(line) for line in side] for side in (references, translations))
     total = sum(wanted, Counter[str]())
     right, in_references, in_translations = Counter[str](), Counter[str](), Counter[str]()
     for one, other in zip(wanted, given, strict=True):
@@ -102,16 +103,15 @@ def by_frequency(references: Sequence[str], translations: Sequence[str]) -> Brea
             sum(counts[words[row]] for row in rows) for counts in (right, in_references, in_translations)
         )
         f1 = 200 * hit / (needed + said)
-        groups.append(Group(label, needed, {"word F1": Score(f1, "words:whitespace|first reference")}))
+        groups.append(Group(label, needed, {"word F1": Score(f1, "nrefs:1|words as BLEU's tokenizer parts them")}))
     about = "F1 of words, by how often the references have them"
     return Breakdown("by rarity", "occurrences of the word", "words", about, tuple(groups))
 
 
-def by_position(references: Sequence[str], translations: Sequence[str]) -> Breakdown:
+def by_position(references: Sequence[Words], translations: Sequence[Words]) -> Breakdown:
     """The share of reference words that the translation has in their order, by where in the sentence they stand."""
     found, words = [0] * PARTS, [0] * PARTS
-    for reference, translation in zip(references, translations, strict=True):
-        wanted, given = reference.split(), translation.split()
+    for wanted, given in zip(references, translations, strict=True):
         parts = [index * PARTS // len(wanted) for index in range(len(wanted))]
         for part in parts:
             words[part] += 1
@@ -120,7 +120,7 @@ def by_position(references: Sequence[str], translations: Sequence[str]) -> Break
                 found[part] += 1
     names = [f"{100 * part // PARTS} to {100 * (part + 1) // PARTS} %" for part in range(PARTS)]
     groups = [
-        Group(name, total, {"recall": Score(100 * hit / total, "words:whitespace|first reference")})
+        Group(name, total, {"recall": Score(100 * hit / total, "nrefs:1|words as BLEU's tokenizer parts them")})
         for name, hit, total in zip(names, found, words, strict=True)
         if total
     ]
@@ -144,5 +144,5 @@ def _grouped(values: Iterable[int], firsts: Sequence[int]) -> list[tuple[str, li
     labels = {
         first: str(first) if after == first + 1 else f"{first} to {after - 1}" for first, after in pairwise(firsts)
     }
-    labels[firsts[-1]] = f"{firsts[-1]} or more"
+    labels[firsts[-1]] = f"{firsts[-1]}+"
     return [(labels[first], found) for first, found in rows.items() if found]

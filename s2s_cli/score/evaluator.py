@@ -147,7 +147,8 @@ def _settings(request: Request, evaluation: EvaluationConfig) -> EvaluationConfi
 
 
 def _limits(option: str, texts: Sequence[str]) -> dict[str, float]:
-    return dict(parse_limit(option, text, [*METRICS, *LIKELIHOODS]) for text in texts)
+    known = [*METRICS] if option == "--max-drop" else [*METRICS, *LIKELIHOODS]
+    return dict(parse_limit(option, text, known) for text in texts)
 
 
 def _named_file(text: str) -> FileSystem:

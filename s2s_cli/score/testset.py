@@ -86,7 +86,8 @@ def from_run(run: RunDirectory, texts: Sequence[ParallelText], name: str | None)
             raise UserError(
                 f"{path}: the test set is not there: put it into the run's folder, or give --source and --reference"
             )
-    sources, targets = zip(*read_pairs(text), strict=True) if text.files[0].stat().st_size else ((), ())
+    pairs = list(read_pairs(text))
+    sources, targets = tuple(source for source, _ in pairs), tuple(target for _, target in pairs)
     return TestSet(text.name, (targets,), tuple(map(str, text.files)), sources)
 
 

@@ -1,0 +1,83 @@
+"""`s2s plot`: each kind of plot in each format, and what is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import toy
+
+from s2s_cli.errors import UserError
+from s2s_cli.report import plots
+from s2s_cli.score.system import AttentionMap
+
+MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run."""
+    folder = tmp_path_factory.mktemp("plot")
+    done = toy.s2s("train", "--config", toy.write_config(folder), cwd=folder)
+    assert done.returncode == 0, done.stderr.decode()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending", "options"),
+    [
+        ("curve", ".png", ()),
+        ("attention", ".svg", ("--text", "copy a b")),
+        ("length", ".pdf", ("--baseline", "test.tgt")),
+        ("rarity", ".svg", ()),
+        ("position", ".png", ("--hypothesis", "a=test.src", "--hypothesis", "b=test.tgt", "--reference", "test.tgt")),
+    ],
+)
+def test_each_kind_is_drawn(trained: Path, tmp_path: Path, kind: str, ending: str, options: tuple[str, ...]) -> None:
+    path = tmp_path / f"plot{ending}"
+    done = toy.s2s("plot", kind, "-o", path, *options, cwd=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    assert path.read_bytes().startswith(MAGIC[ending])
+    assert done.stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("curves", "-o", "a.png"), "did you mean 'curve'"),
+        (("curve", "-o", "a.jpeg"), ".png, .svg, .pdf"),
+        (("curve", "-o", "missing/a.png"), "cannot be written"),
+        (("attention", "-o", "a.png"), "--text"),
+        (("attention", "-o", "a.png", "--text", "  "), "--text"),
+        (("curve", "-o", "a.png", "--text", "copy a"), "leave it out"),
+        (("length", "-o", "a.png", "--source", "test.src"), "--reference"),
+    ],
+)
+def test_what_cannot_be_drawn_exits_with_2(trained: Path, arguments: tuple[str, ...], word: str) -> None:
+    done = toy.s2s("plot", *arguments, cwd=trained)
+    assert done.returncode == 2, done.stderr.decode()
+    assert word in done.stderr.decode()
+    assert done.stderr.count(b"\n") == 1
+    assert not (trained / "a.png").exists()
+
+
+def test_an_attention_map_shows_every_weight() -> None:
+    weights_TS = torch.rand(3, 4).softmax(1)
+    figure = plots.attention(AttentionMap(("a", "b", "c", "</s>"), ("나는", "x", "</s>"), weights_TS))
+    axes = figure.axes[0]
+    assert torch.equal(torch.tensor(axes.images[0].get_array()), weights_TS)
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["나는", "x", "</s>"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c", "</s>"]
+
+
+def test_a_curve_of_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match=r"metrics\.jsonl"):
+        plots.learning_curve([])
+
+
+def test_without_matplotlib_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UserError, match=r"pip install 's2s-cli\[plot\]'"):
+        plots.check(Path("a.png"))
