@@ -159,10 +159,13 @@ class Checkpoint:
         """Whether training can go on from here."""
         return STATE in self._manifest["files"]
 
-    @property
     def model_sha256(self) -> str:
-        """The SHA-256 of the weights that inference uses, as the manifest has it."""
-        return str(self._manifest["files"].get(MODEL))
+        """The SHA-256 of the weights that inference uses, of the file as it is.
+
+        Raises:
+            UserError: where it is not the manifest's.
+        """
+        return sha256(self._read(MODEL))
 
     def model(self) -> dict[str, Tensor]:
         """The weights that inference uses."""

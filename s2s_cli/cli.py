@@ -189,7 +189,9 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="METRIC=VALUE", help="Exit with 1 where a score is worse by more. Repeatable."),
     ] = None,
-    level: Annotated[float, typer.Option(metavar="P", help="Of significance, for --fail-on.")] = 0.05,
+    level: Annotated[
+        float | None, typer.Option(metavar="P", help="Of significance, for --fail-on. Default: 0.05.")
+    ] = None,
     tokenize: Annotated[
         str | None, typer.Option(metavar="NAME", help="sacreBLEU's tokenizer: 13a, intl, char, zh, ja-mecab ...")
     ] = None,
@@ -249,22 +251,21 @@ def evaluate(
     )
     from s2s_cli import ci
     from s2s_cli.display import print_details, print_outcome, write_json, write_result
-    from s2s_cli.files import check_destination
+    from s2s_cli.files import check_destinations
     from s2s_cli.report.page import render
 
-    written = {"--json": Path(json_) if json_ and json_ != "-" else None, "--junit": junit, "--report": report}
-    for option, path in written.items():
-        if path:
-            check_destination(option, path)
+    written = {"--json": None if json_ in (None, "-") else Path(json_ or ""), "--junit": junit, "--report": report}
+    check_destinations({**written, "--output": output})
     evaluator = Evaluator(request, _say)
     outcome = evaluator.run()
     found = evaluator.details(outcome, attention=report is not None) if report or details else []
+    page = render(outcome, found, evaluator.learning_curve) if report else ""
     if json_:
         write_json(json_, outcome.as_json())
     if junit:
-        write_result("--junit", junit, ci.junit(outcome).encode())
+        write_result("--junit", junit, ci.junit(outcome).encode(errors="replace"))
     if report:
-        write_result("--report", report, render(outcome, found, evaluator.learning_curve).encode())
+        write_result("--report", report, page.encode(errors="backslashreplace"))
     if json_ != "-":
         print_outcome(outcome, plain)
         if details:
@@ -302,9 +303,9 @@ def plot(
     beam: BeamOption = None,
 ) -> None:
     """Draw to PNG, SVG or PDF; needs matplotlib: pip install 's2s-cli[plot]'."""
-    from s2s_cli.files import check_destination
+    from s2s_cli.files import check_destinations
 
-    check_destination("--output", output)
+    check_destinations({"--output": output})
     from s2s_cli.display import write_result
     from s2s_cli.report.drawing import draw
     from s2s_cli.score.request import Request

@@ -334,7 +334,8 @@ class DecodingConfig(Section):
     """The exponent alpha of Wu et al. 2016, equation 14; 0 is off."""
     stopping: Literal["early", "full", "exact"] = "full"
     """When a beam ends: early, once nothing better is in sight at this length; full, once as many hypotheses have ended
-    as the beam holds; exact, once nothing better is possible. Early is the fastest, and prefers short translations."""
+    as the beam holds and none that lives is better so far; exact, once nothing better is possible. Early is the
+    fastest, and prefers short translations."""
     max_length: Positive = 1000
     """Most pieces of a translation..."""
     max_length_ratio: Annotated[float, Field(gt=0)] = 2.0

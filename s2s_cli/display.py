@@ -172,8 +172,8 @@ def score_table(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
                 if score.low is None or score.high is None
                 else f"{score.low:.2f} to {score.high:.2f}",
                 "beside baseline": f"{found.value - found.baseline:+.2f}" if found else "",
-                "p (bootstrap)": f"{found.p_bootstrap:.4f}" if found and found.gain else "",
-                "p (randomization)": f"{found.p_randomization:.4f}" if found and found.gain else "",
+                "p (bootstrap)": f"{found.p_bootstrap:.4f}" if found else "",
+                "p (randomization)": f"{found.p_randomization:.4f}" if found else "",
                 "signature": score.signature,
             }
             rows.append([text for column, text in cells.items() if shown[column]])
@@ -186,7 +186,7 @@ def write_json(destination: str, content: Mapping[str, Any]) -> None:
     if destination == "-":
         sys.stdout.write(text)
     else:
-        write_result("--json", Path(destination), text.encode())
+        write_result("--json", Path(destination), text.encode(errors="backslashreplace"))
 
 
 def write_result(option: str, path: Path, content: bytes) -> None:

@@ -118,6 +118,8 @@ def compare(
             p_values[kind] = float(cast(float, second.p_value))
             signature = f"{signature}|{kind}:{test.n_samples}" if signature else str(signatures[key])
         scores = float(first.score), float(second.score)
+        if scores[0] == scores[1]:  # sacreBLEU calls no difference at all significant
+            p_values = dict.fromkeys(p_values, 1.0)
         found.append(Comparison(name, *scores, p_values["bs"], p_values["ar"], signature))
     return tuple(found)
 

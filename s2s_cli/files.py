@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -48,18 +48,37 @@ def write_atomically(path: Path, data: bytes) -> None:
     sync_folder(path.parent)
 
 
-def check_destination(option: str, path: Path) -> None:
-    """Refuses, before any work, a file that could not be written after it.
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder; a name that no system allows is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def check_destinations(paths: Mapping[str, Path | None]) -> None:
+    """Refuses, before any work, files that could not be written after it.
+
+    Args:
+        paths: by the option that asks for them; None where it was not given.
 
     Raises:
-        UserError: where it is a folder, or lies in none that can be written to.
+        UserError: where one is a folder, or lies in none that can be written to, or two are the same.
     """
-    try:
-        writable = not path.is_dir() and path.parent.is_dir() and os.access(path.parent, os.W_OK)
-    except (OSError, ValueError):  # a name that no system allows
-        writable = False
-    if not writable:
-        raise UserError(f"{option} {path}: cannot be written: a folder, or in none that can be written to")
+    seen: dict[Path, str] = {}
+    for option, path in paths.items():
+        if path is None:
+            continue
+        try:
+            writable = not path.is_dir() and path.parent.is_dir() and os.access(path.parent, os.W_OK)
+            place = path.resolve()
+        except (OSError, ValueError):  # a name that no system allows
+            writable, place = False, path
+        if not writable:
+            raise UserError(f"{option} {path}: cannot be written: a folder, or in none that can be written to")
+        if place in seen:
+            raise UserError(f"{seen[place]} and {option}: both would write {path}")
+        seen[place] = option
 
 
 def disk_error(error: OSError, doing: str) -> S2SError:

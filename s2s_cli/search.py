@@ -212,13 +212,25 @@ class _Stepper:
         for row, sentence in enumerate(flight.sentences):
             if sentence:
                 sentence.trail.append((past, row))
-        # The best that a living hypothesis may still reach: its score at this length (early), or at any length.
-        longest_B = flight.length_B if self.config.stopping == "early" else flight.limit_B
+        longest_B = self._longest(flight)
         done_B = scores_BQ[:, 0] / length_penalty(longest_B, self.config.length_penalty) <= flight.threshold_B
         self._land(flight, done_B)
         first_B1 = torch.arange(len(done_B), device=done_B.device)[:, None] * queries
         flight.state = step.state.select((first_B1 + parents_BQ).flatten())
         flight.tokens_BQ, flight.scores_BQ = tokens_BQ, scores_BQ.masked_fill(done_B[:, None], -math.inf)
+
+    def _longest(self, flight: Flight) -> Tensor:
+        """The length at which the best living hypothesis of each sentence is held against the ended ones.
+
+        At its limit it has the best score that it may still reach, if it loses no more; at its present length, the
+        score that it has. A search that is full when enough have ended still waits for one that is better so far.
+        """
+        if self.config.stopping == "exact":
+            return flight.limit_B
+        if self.config.stopping == "early":
+            return flight.length_B
+        full = [sentence is not None and sentence.ended >= self.config.beam for sentence in flight.sentences]
+        return torch.where(torch.tensor(full, device=flight.length_B.device), flight.length_B, flight.limit_B)
 
     def _extend(self, step: Step, flight: Flight) -> Candidates:
         """The extensions that the filters allow and the search considers."""
@@ -244,8 +256,7 @@ class _Stepper:
             step = len(sentence.trail)
             sentence.pool.add(total / length_penalty(step + 1, self.config.length_penalty), total, step, parent)
             sentence.ended += 1
-            full = self.config.stopping == "full" and sentence.ended >= self.config.beam
-            changed[row] = math.inf if full else sentence.pool.threshold
+            changed[row] = sentence.pool.threshold
         flight.threshold_B[list(changed)] = flight.threshold_B.new_tensor(list(changed.values()))
 
     def _land(self, flight: Flight, done_B: Tensor) -> None:

@@ -98,6 +98,11 @@ def test_the_same_model_on_the_same_text_is_not_translated_twice(trained: Path, 
     done = toy.s2s("evaluate", cwd=trained, **cache)
     assert b"cache" not in done.stderr  # damaged, so not believed
     assert b"cache" in toy.s2s("evaluate", cwd=trained, **cache).stderr
+    shutil.copytree(trained / "runs" / "toy", tmp_path / "damaged")
+    for weights in (tmp_path / "damaged" / "checkpoints").glob("*/model.safetensors"):
+        os.truncate(weights, 10)
+    done = toy.s2s("evaluate", "--model", tmp_path / "damaged", cwd=trained, **cache)
+    assert done.returncode == 2, "what is kept does not stand for damaged weights"
     nowhere = toy.s2s("evaluate", cwd=trained, S2S_CACHE="/dev/null/x")
     assert nowhere.returncode == 0
     assert nowhere.stderr == b""

@@ -232,6 +232,8 @@ def test_an_earlier_evaluation_is_a_baseline(evaluate: Evaluate, worse: Path, tm
         ([], '{"scores": 3}', "no evaluation"),
         ([], '{"scores": ', "damaged"),
         ([], '{"scores": {}, "evaluations": [{"baseline": false, "references_sha256": 1}]}', "no evaluation"),
+        ([], "a letter that is none", "no evaluation"),
+        ([], "two systems", "holds 2 systems"),
     ],
 )
 def test_a_baseline_of_another_kind_is_refused(
@@ -240,6 +242,12 @@ def test_a_baseline_of_another_kind_is_refused(
     assert evaluate("--json", "before.json")[0] == 0
     if change == "other references":
         (tmp_path / "ref").write_text("".join(f"{line} .\n" for line in ENGLISH[1]), encoding="utf-8")
+    elif change == "a letter that is none":
+        found = json.loads((tmp_path / "before.json").read_text(encoding="utf-8"))
+        found["evaluations"][0]["translations"][0] = "\ud800"
+        (tmp_path / "before.json").write_text(json.dumps(found))
+    elif change == "two systems":
+        assert evaluate("--hypothesis", "other=ref", "--json", "before.json")[0] == 0
     elif change:
         (tmp_path / "before.json").write_text(change)
     code, out, err = evaluate("--baseline", "before.json", "--json", "after.json", *options)
@@ -292,7 +300,14 @@ def test_a_ceiling_judges_ter(evaluate: Evaluate) -> None:
         (["--fail-on", "noise", "--baseline", "hyp"], "regression"),
         (["--max-drop", "loss=1", "--baseline", "hyp"], "unknown metric"),
         (["--baseline", "nothing"], "--baseline nothing"),
-        (["--baseline", "hyp", "--level", "5"], "--level"),
+        (["--baseline", "hyp", "--level", "0.05"], "--fail-on"),
+        (["--baseline", "hyp", "--fail-on", "regression", "--level", "5"], "--level 5: must lie"),
+        (["--baseline", "hyp", "--fail-on", "regression", "--level", "0.0009"], "see no less"),
+        (["--min", "bleu=90", "--min", "bleu=10"], "given twice"),
+        (["--baseline", "n" * 300], "cannot read it"),
+        (["--baseline", "/dev/null"], "neither a file nor a run"),
+        (["--json", "x", "--report", "x"], "both would write"),
+        (["--json", ""], "--json"),
         (["--testset", "wmt20"], "leave it out"),
         (["--pair", "en-de"], "leave it out"),
         (["--report", "missing/report.html"], "--report missing/report.html"),
@@ -382,3 +397,11 @@ def test_a_public_test_set_that_cannot_be_had_exits_with_2(
         code, _, err = evaluate("--hypothesis", "hyp", *options, files=())
         assert code == 2
         assert word in err
+
+
+def test_a_few_lines_cannot_tell_a_regression_from_chance(evaluate: Evaluate, tmp_path: Path) -> None:
+    for name in ("hyp", "ref", "other"):
+        (tmp_path / name).write_text("a b c d e\n" if name == "ref" else f"a b c d {name}\n")
+    code, out, err = evaluate("--baseline", "other", "--fail-on", "regression")
+    assert (code, out) == (2, "")
+    assert "too few" in err

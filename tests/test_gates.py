@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from s2s_cli import ci
-from s2s_cli.errors import RunFailed, UserError
+from s2s_cli.errors import UserError
 from s2s_cli.evaluate import Comparison, Score
 from s2s_cli.score.gates import Conditions, Gate, judge, parse_limit
 from s2s_cli.score.result import Evaluation, Outcome
@@ -168,5 +168,5 @@ def test_github_gets_annotations_and_a_summary(
     assert text.count(":x:") == 1
     assert text.count(":white_check_mark:") == 2
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path))
-    with pytest.raises(RunFailed, match="GITHUB_STEP_SUMMARY"):
-        ci.report_to_github(outcome, said.append)
+    ci.report_to_github(outcome, said.append)
+    assert said[-1].startswith("warning: cannot write ")  # the gates are judged, and that is what counts

@@ -128,3 +128,12 @@ def test_the_scripts_of_the_page_never_make_markup_of_text() -> None:
     script = Scripts()
     script.feed(page())
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script.texts[2])
+
+
+def test_numbers_that_are_none_do_not_break_the_page() -> None:
+    test = TestSet("news", (REFERENCES,), ("ref",), SOURCES)
+    found = Evaluation("mine", test, REFERENCES, compute_scores(REFERENCES, test.references, CONFIG))
+    text = render(Outcome((found,)), [details(test, REFERENCES)], [{"step": 1, "loss": float("nan")}])
+    parsed = Scripts()
+    parsed.feed(text)
+    assert json.loads(parsed.texts[1], parse_constant=pytest.fail)["curve"] == [{"step": 1, "loss": None}]

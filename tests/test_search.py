@@ -124,7 +124,7 @@ def slow_beam(
     Of all extensions the 2K best are looked at. Those of them that end and rank among the first K are finished; the K
     best of those that do not end live on. The search is over when the best that lives is no better than the worst of
     the n best that are finished: "early", at its length now; "exact", at the length that flatters it most. "full" is
-    as exact, and over as well once K have ended.
+    as exact until K have ended, and as early from then on.
     """
     living: list[tuple[float, Ids]] = [(0.0, ())]
     finished: list[Scored] = []
@@ -142,13 +142,23 @@ def slow_beam(
                 ended += 1
         finished = sorted(finished, reverse=True)[: config.n_best]
         living = [(total, ids) for total, ids in extensions if ids[-1] != EOS][: config.beam]
-        if not living or (config.stopping == "full" and ended >= config.beam):
+        if not living:
             break
-        reach = length if config.stopping == "early" else limit
+        enough = config.stopping == "full" and ended >= config.beam
+        reach = length if config.stopping == "early" or enough else limit
         full = len(finished) == config.n_best
         if full and penalized(living[0][0], reach, config.length_penalty) <= finished[-1][0]:
             break
     return finished
+
+
+@pytest.mark.parametrize("beam", [2, 3, 5])
+def test_a_sure_model_is_not_ended_by_short_hypotheses(beam: int) -> None:
+    """Where the greedy path is all but certain, hypotheses that end early must not fill the beam before it ends."""
+    for seed in range(40):
+        model = Toy(seed, size=7, sharpness=12.0)
+        (greedy,), (found,) = (run(model, [seed], [12], DecodingConfig(beam=width)) for width in (1, beam))
+        assert found[0].score >= greedy[0].score - 1e-4
 
 
 def assert_same(found: list[Hypothesis], expected: list[Scored]) -> None:

@@ -58,5 +58,4 @@ def _figure(kind: str, request: Request, text: str | None, say: Callable[[str], 
         if evaluation.test == evaluator.tests[0]:
             name = f"{evaluation.system} (baseline)" if evaluation.baseline else evaluation.system
             shown[name] = next(item for item in details.breakdowns if item.name == BREAKDOWNS[kind])
-    metric = next(iter(next(iter(shown.values())).groups[0].scores))
-    return plots.by_group(shown, metric)
+    return plots.by_group(shown)

@@ -14,7 +14,7 @@
   const html = (name, attributes = {}, ...children) => fill(document.createElement(name), attributes, children);
   const svg = (name, attributes = {}, ...children) =>
     fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
-  const number = (value, digits = 2) => value.toFixed(digits);
+  const number = (value, digits = 2) => (Number.isFinite(value) ? value.toFixed(digits) : "none");
   const signed = (value) => (value < 0 ? "\u2212" : "+") + Math.abs(value).toFixed(2);
   const colour = (index) => `var(--s${index % 6})`;
   const dashes = ["", "7 4", "2 3", "9 3 2 3", "4 4", "1 3"];
@@ -53,7 +53,7 @@
 
   // Charts
   function ticks(low, high) {
-    const rough = (high - low || 1) / 4, power = 10 ** Math.floor(Math.log10(rough));
+    const rough = (high - low || 1) / 6, power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
     const found = [];
     for (let at = Math.ceil(low / step) * step; at <= high + step / 1e6; at += step) found.push(Number(at.toPrecision(8)));
@@ -135,7 +135,7 @@
     const trained = data.curve.filter((line) => typeof line.loss === "number");
     const series = (name, lines, value) => ({ name, points: lines
       .map((line) => ({ x: line.step, y: value(line), title: `step ${line.step.toLocaleString("en")}: ${number(value(line))}` }))
-      .filter((point) => Number.isFinite(point.y)) });
+      .filter((point) => Number.isFinite(point.x) && Number.isFinite(point.y)) });
     const losses = [series("training", trained, (line) => line.loss),
       series("validation", validated, (line) => line.scores.loss)].filter((line) => line.points.length);
     const metrics = [...new Set(validated.flatMap((line) => Object.keys(line.scores)))]
@@ -210,6 +210,7 @@
   // Word by word: what `to` has and `from` lacks is inserted, the rest deleted (longest common subsequence).
   function difference(from, to) {
     const a = from.split(/\s+/).filter(Boolean), b = to.split(/\s+/).filter(Boolean);
+    if (a.length * b.length > 1e6) return [to];
     const common = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));
     for (let i = a.length - 1; i >= 0; i--) {
       for (let j = b.length - 1; j >= 0; j--) {
@@ -243,6 +244,9 @@
   }
 
   function attentionMap(found) {
+    if (found.source.length * found.target.length > 1e4) {
+      return html("p", {}, `Attention of ${found.source.length} to ${found.target.length} pieces: too large to draw here.`);
+    }
     const weights = Uint8Array.from(atob(found.weights), (char) => char.charCodeAt(0));
     const size = 22, width = found.source.length, longest = (pieces) => Math.max(...pieces.map((piece) => [...piece].length));
     const wide = (pieces) => pieces.some((piece) => /[\u1100-\uffdc]/.test(piece.replace(/\u2581/g, "")));

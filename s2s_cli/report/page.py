@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
@@ -55,7 +56,7 @@ def render(outcome: Outcome, details: Sequence[Details], curve: Sequence[Mapping
         "POLICY": f"default-src 'none'; script-src '{_source_hash(script)}'; style-src '{_source_hash(style)}'",
         "STYLE": style,
         "SCRIPT": script,
-        "DATA": json.dumps(data, ensure_ascii=False).translate(_ESCAPES),
+        "DATA": json.dumps(_without_nan(data), ensure_ascii=False, allow_nan=False).translate(_ESCAPES),
     }
     for name, text in parts.items():
         before, after = page.split(f"@{name}@")
@@ -75,6 +76,15 @@ def _system(evaluation: Evaluation, details: Details) -> dict[str, Any]:
         "chrf": [round(score, 2) for score in details.sentences],
         "attention": [_packed(item) for item in details.attention] if details.attention else None,
     }
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with nulls for numbers that are none: JSON has no others."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return [_without_nan(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _packed(found: AttentionMap) -> dict[str, Any]:

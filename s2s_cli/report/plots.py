@@ -62,16 +62,22 @@ def learning_curve(lines: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def by_group(systems: Mapping[str, Breakdown], metric: str) -> Figure:
+def by_group(systems: Mapping[str, Breakdown], metric: str | None = None) -> Figure:
     """One metric of several systems, group by group.
 
     Args:
         systems: each with the same groups.
-        metric: one that they all have.
+        metric: one that they all have; default: the first.
+
+    Raises:
+        UserError: where there is nothing to draw.
     """
     figure = _figure(6, 3.6)
     axes = figure.subplots()
     first = next(iter(systems.values()))
+    if not first.groups:
+        raise UserError("nothing to draw: the references hold no words")
+    metric = metric or next(iter(first.groups[0].scores))
     for index, (name, breakdown) in enumerate(systems.items()):
         places = [place + 0.08 * (index - (len(systems) - 1) / 2) for place in range(len(breakdown.groups))]
         scores = [group.scores[metric] for group in breakdown.groups]
@@ -116,6 +122,7 @@ def _figure(width: float, height: float) -> Figure:
 
     matplotlib.rcParams["font.family"] = [*_fonts(), "DejaVu Sans"]
     matplotlib.rcParams["svg.fonttype"] = "path"
+    matplotlib.rcParams["text.parse_math"] = False
     return Figure(figsize=(width, height), layout="constrained")
 
 

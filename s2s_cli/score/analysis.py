@@ -19,6 +19,7 @@ LENGTHS = (1, 6, 11, 16, 21, 31, 41, 61)
 OCCURRENCES = (1, 2, 3, 5, 10, 30, 100)
 PARTS = 5
 _MOST_LETTERS = 20
+_MOST_WORDS = 300  # to be laid beside one another takes time that grows with the cube of a line's length
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ def by_position(references: Sequence[Words], translations: Sequence[Words]) -> B
     """The share of reference words that the translation has in their order, by where in the sentence they stand."""
     found, words = [0] * PARTS, [0] * PARTS
     for wanted, given in zip(references, translations, strict=True):
+        if max(len(wanted), len(given)) > _MOST_WORDS:
+            continue
         parts = [index * PARTS // len(wanted) for index in range(len(wanted))]
         for part in parts:
             words[part] += 1

@@ -19,10 +19,10 @@ ENVIRONMENT = "S2S_CACHE"
 
 
 def folder() -> Path:
-    """`$S2S_CACHE`, else the folder for caches of the system."""
+    """`$S2S_CACHE`, else the folder for caches of the system; where a user has none, one that cannot be written to."""
     if given := os.environ.get(ENVIRONMENT):
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "s2s"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "/nonexistent")) / ".cache") / "s2s"
 
 
 class TranslationCache:

@@ -11,7 +11,7 @@ from s2s_cli.config import EvaluationConfig
 from s2s_cli.config_file import change
 from s2s_cli.errors import UserError
 from s2s_cli.evaluate import METRICS, compare, compute_scores, sentence_scores, tokenization_hint
-from s2s_cli.files import write_atomically
+from s2s_cli.files import is_there, write_atomically
 from s2s_cli.run import find_model
 from s2s_cli.score import testset
 from s2s_cli.score.analysis import Details, break_down
@@ -23,6 +23,9 @@ from s2s_cli.score.system import EarlierEvaluation, FileSystem, ModelSystem, Sys
 from s2s_cli.score.testset import TestSet
 
 LIKELIHOODS = ("loss", "perplexity")
+DEFAULT_LEVEL = 0.05
+FEWEST_LINES = 10
+"""To tell a regression from chance: where all lines are alike, every resample says the same."""
 
 
 class Evaluator:
@@ -46,15 +49,22 @@ class Evaluator:
             ceilings=dict[str, float](self.settings.max.items()),
             drops=_limits("--max-drop", request.drops),
             no_regression=request.no_regression,
-            level=request.level,
+            level=DEFAULT_LEVEL if request.level is None else request.level,
         )
         if request.reference:
             self.tests = [testset.from_files(request.source, request.reference)]
         elif request.testset:
-            self.tests = [testset.from_sacrebleu(name, request.pair, say) for name in request.testset]
+            self.tests = [testset.from_sacrebleu(name, request.pair, say) for name in dict.fromkeys(request.testset)]
         else:
             assert run and config
-            self.tests = [testset.from_run(run, config.data.test, name) for name in request.test or (None,)]
+            self.tests = [
+                testset.from_run(run, config.data.test, name) for name in dict.fromkeys(request.test) or (None,)
+            ]
+        for test in self.tests:
+            if request.no_regression and len(test.references[0]) < FEWEST_LINES:
+                raise UserError(
+                    f"--fail-on regression: {test.name} has under {FEWEST_LINES} lines, too few to tell chance"
+                )
         self.systems = self._systems()
         self.baseline = find_baseline(request.baseline, self._load) if request.baseline else None
 
@@ -148,13 +158,19 @@ def _settings(request: Request, evaluation: EvaluationConfig) -> EvaluationConfi
 
 def _limits(option: str, texts: Sequence[str]) -> dict[str, float]:
     known = [*METRICS] if option == "--max-drop" else [*METRICS, *LIKELIHOODS]
-    return dict(parse_limit(option, text, known) for text in texts)
+    limits: dict[str, float] = {}
+    for text in texts:
+        metric, limit = parse_limit(option, text, known)
+        if metric in limits:
+            raise UserError(f"{option} {metric}: given twice; leave one out")
+        limits[metric] = limit
+    return limits
 
 
 def _named_file(text: str) -> FileSystem:
     """FILE, or NAME=FILE."""
     name, equals, path = text.partition("=")
-    if not equals or Path(text).exists():
+    if not equals or is_there(Path(text)):
         return FileSystem(text, Path(text))
     if not name or not path:
         raise UserError(f"--hypothesis {text}: write FILE, or NAME=FILE")

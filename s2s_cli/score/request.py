@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2s_cli.errors import UserError
-from s2s_cli.files import check_destination
+
+FINEST_LEVEL = 0.001
+"""No p-value of a bootstrap of 1,000 samples is smaller, so nothing could ever be significant at a finer level."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Request:
     baseline: Path | None = None
     no_regression: bool = False
     drops: tuple[str, ...] = ()
-    level: float = 0.05
+    level: float | None = None
     tokenize: str | None = None
     lowercase: bool | None = None
     beam: int | None = None
@@ -61,16 +63,16 @@ class Request:
         if not self.baseline and (self.no_regression or self.drops):
             option = "--fail-on regression" if self.no_regression else "--max-drop"
             raise UserError(f"{option} needs something to compare with: --baseline FILE or RUN")
-        if not 0 < self.level < 1:
-            raise UserError(f"--level {self.level:g}: must lie between 0 and 1, for example 0.05")
+        if self.level is not None and not self.no_regression:
+            raise UserError("--level has no use without --fail-on regression: leave it out")
+        if self.level is not None and not FINEST_LEVEL < self.level < 1:
+            raise UserError(f"--level {self.level:g}: must lie between {FINEST_LEVEL} (the tests see no less) and 1")
         sets = len(self.test) + len(self.testset)
         if sets > 1 and (self.hypothesis or self.output):
             option = "--hypothesis" if self.hypothesis else "--output"
             raise UserError(
                 f"{option}: one file cannot hold the translations of {sets} test sets: score them one by one"
             )
-        if self.output:
-            check_destination("--output", self.output)
 
     def _refuse(self, where: str, *names: str) -> None:
         for name in names:

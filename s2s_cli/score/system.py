@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from s2s_cli import __version__
-from s2s_cli.checkpoint import Checkpoint
+from s2s_cli.checkpoint import Checkpoint, identity
 from s2s_cli.config_file import change
 from s2s_cli.data.corpus import read_lines
 from s2s_cli.data.tokenizer import fingerprint
@@ -84,22 +84,26 @@ class EarlierEvaluation:
             for item in self._found:
                 if not isinstance(item["references_sha256"], str) or not isinstance(item["scores"], dict):
                     raise TypeError
-                if not all(isinstance(line, str) for line in item["translations"]):
+                if not isinstance(item["translations"], list):
                     raise TypeError
+                digest(item["translations"])  # fails where one is no text
         except (KeyError, TypeError, ValueError):
             raise UserError(
                 f"{path}: no evaluation: a baseline is what `s2s evaluate --json FILE` wrote, a run, or translations"
             ) from None
 
     def _of(self, test: TestSet) -> dict[str, Any]:
-        for item in self._found:
-            if item["references_sha256"] == test.fingerprint:
-                return item
-        known = ", ".join(str(item.get("test_set")) for item in self._found)
-        raise UserError(
-            f"{self.path}: cannot be compared: it was scored on other references than those of {test.name} "
-            f"(it has {known}); evaluate the baseline on this test set"
-        )
+        found = [item for item in self._found if item["references_sha256"] == test.fingerprint]
+        if len(found) > 1:
+            raise UserError(
+                f"{self.path}: holds {len(found)} systems on {test.name}: a baseline is one, evaluate it alone"
+            )
+        if not found:
+            raise UserError(
+                f"{self.path}: cannot be compared: it was scored on other references than those of {test.name}; "
+                "evaluate the baseline on this test set"
+            )
+        return found[0]
 
     def translations(self, test: TestSet) -> tuple[str, ...]:
         item = self._of(test)
@@ -120,8 +124,8 @@ class EarlierEvaluation:
             signature = earlier.get("signature") if isinstance(earlier, dict) else None
             if signature is not None and signature != score.signature:
                 raise UserError(
-                    f"{self.path}: cannot be compared: its {metric} is {signature}, this one {score.signature}; "
-                    "evaluate the baseline again in the same way"
+                    f"{self.path}: cannot be compared: its {metric} is {str(signature)[:200]!r}, this one "
+                    f"{score.signature}; evaluate the baseline again in the same way"
                 )
 
     def about(self) -> dict[str, Any]:
@@ -178,7 +182,8 @@ class ModelSystem:
         tokenizer = fingerprint(self.run.read_tokenizer_files())
         return {
             "s2s": __version__,
-            "model": Checkpoint(self.checkpoint, self.config, tokenizer).model_sha256,
+            "model": Checkpoint(self.checkpoint, self.config, tokenizer).model_sha256(),
+            "config": identity(self.config),
             "tokenizer": tokenizer,
             "decoding": self.decoding.model_dump(mode="json", exclude={"batch_size"}),
             "sources": digest(sources),
@@ -224,14 +229,16 @@ def find_baseline(path: Path, model: Callable[[Path], ModelSystem]) -> System:
     Raises:
         UserError: where it is none of these.
     """
-    if path.is_dir():
-        return model(path)
     try:
+        if path.is_dir():
+            return model(path)
+        if path.exists() and not path.is_file():
+            raise UserError(f"--baseline {path}: neither a file nor a run")
         with open(path, "rb") as file:
             start = file.read(1 << 12).lstrip()
             is_json = start.startswith(b"{") and b'"scores"' in start
-    except OSError as error:
-        raise UserError(f"--baseline {path}: cannot read it: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"--baseline {path}: cannot read it: {getattr(error, 'strerror', error)}") from None
     if not is_json:
         return FileSystem(path.name, path)
     if path.stat().st_size > MOST_JSON_BYTES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -50,7 +49,7 @@ class TestSet:
 
 def digest(lines: Sequence[str]) -> str:
     """SHA-256 of a text, line by line."""
-    return sha256("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
+    return sha256("".join([line + "\n" for line in lines]).encode())
 
 
 def from_files(source: Path | None, references: Sequence[Path]) -> TestSet:
@@ -116,8 +115,7 @@ def from_sacrebleu(name: str, pair: str | None, say: Callable[[str], None]) -> T
     if pair not in pairs:
         wanted = f"--pair {pair}: not in {name}" if pair else f"--testset {name} needs --pair, the languages"
         raise UserError(f"{wanted}: {suggest(pair or '', pairs)}")
-    files = [dataset._get_txt_file_path(pair, field) for field in dataset.fieldnames(pair)]
-    if not all(map(os.path.exists, files)):
+    if not list(Path(dataset._outdir).glob(f"*.{pair}.*")):
         say(f"{name} is not on this machine: downloading it")
     try:
         with contextlib.redirect_stdout(io.StringIO()):
