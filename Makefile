@@ -34,10 +34,10 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
+	$(BIN)/python -m pytest -rs -n 2 --dist worksteal --durations=10
 
 test-slow: $(INSTALLED)
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow --durations=10
+	$(BIN)/python -m pytest -rs -n 2 --dist worksteal -m slow --durations=10
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --learn 30)

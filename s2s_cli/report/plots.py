@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +21,9 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
 MARKS = ("o", "s", "^", "D", "v", "P")
 FORMATS = (".png", ".svg", ".pdf")
 SCRIPTS = "한あ漢"
-"""A font for attention maps should hold these."""
+"""A font for attention maps should hold one of these."""
+CJK_FONTS = ("cjk", "nanum", "notosanskr", "malgun", "applegothic", "applesdgothic", "baekmuk", "undotum", "ipaexg")
+"""Parts of the file names of such fonts."""
 
 
 def check(path: Path) -> None:
@@ -112,7 +116,9 @@ def save(figure: Figure, path: Path) -> bytes:
     import io
 
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=path.suffix.lower().lstrip("."), dpi=150)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a line for each glyph that no font has
+        figure.savefig(buffer, format=path.suffix.lower().lstrip("."), dpi=150)
     return buffer.getvalue()
 
 
@@ -120,6 +126,7 @@ def _figure(width: float, height: float) -> Figure:
     import matplotlib
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it tells which weights a font lacks
     matplotlib.rcParams["font.family"] = [*_fonts(), "DejaVu Sans"]
     matplotlib.rcParams["svg.fonttype"] = "path"
     matplotlib.rcParams["text.parse_math"] = False
@@ -127,17 +134,18 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _fonts() -> list[str]:
-    """Fonts of this system that hold Korean, Japanese and Chinese; none where it has none."""
+    """Fonts of this system that hold Korean, Japanese or Chinese, behind the usual one; none where it has none."""
     from matplotlib import font_manager
     from matplotlib.ft2font import FT2Font
 
-    wanted, found = set(map(ord, SCRIPTS)), []
-    for entry in sorted(font_manager.fontManager.ttflist, key=lambda entry: entry.fname):
-        named = any(
-            part in entry.name for part in ("CJK", "Noto Sans KR", "Nanum", "Gothic", "Malgun", "Baekmuk", "UnDotum")
-        )
-        if named and entry.name not in found and wanted & set(FT2Font(entry.fname).get_charmap()):
-            found.append(entry.name)
+    found: list[str] = []
+    for path in sorted(font_manager.findSystemFonts()):
+        if not any(part in Path(path).name.lower() for part in CJK_FONTS):
+            continue
+        font = FT2Font(path)
+        if font.family_name not in found and set(map(ord, SCRIPTS)) & set(font.get_charmap()):
+            font_manager.fontManager.addfont(path)  # matplotlib's own list may be older than the font
+            found.append(font.family_name)
     return ["DejaVu Sans", *found] if found else []
 
 
