@@ -165,7 +165,8 @@ class Checkpoint:
         Raises:
             UserError: where it is not the manifest's.
         """
-        return sha256(self._read(MODEL))
+        self._read(MODEL)
+        return str(self._manifest["files"][MODEL])
 
     def model(self) -> dict[str, Tensor]:
         """The weights that inference uses."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from s2s_cli.display import score_table
 from s2s_cli.score.gates import Gate
-from s2s_cli.score.result import Evaluation, Outcome
+from s2s_cli.score.result import Outcome
 
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, section 2.2
 
@@ -18,7 +18,7 @@ def junit(outcome: Outcome) -> str:
     """JUnit XML: a suite for each system and test set, a case for each gate, the scores as properties."""
     root = ET.Element("testsuites", _counts("s2s evaluate", outcome.gates))
     for evaluation in outcome.judged:
-        name = _NOT_IN_XML.sub("?", _title(evaluation))
+        name = _NOT_IN_XML.sub("?", evaluation.title)
         suite = ET.SubElement(root, "testsuite", _counts(name, evaluation.gates))
         properties = ET.SubElement(suite, "properties")
         for metric, score in evaluation.scores.items():
@@ -39,7 +39,7 @@ def markdown(outcome: Outcome) -> str:
     for evaluation in outcome.judged:
         for gate in evaluation.gates:
             mark = ":white_check_mark:" if gate.passed else ":x:"
-            lines.append(f"- {mark} {_escape(_title(evaluation))}: {_escape(gate.text)}")
+            lines.append(f"- {mark} {_escape(evaluation.title)}: {_escape(gate.text)}")
     return "\n".join([*lines, ""])
 
 
@@ -54,17 +54,13 @@ def report_to_github(outcome: Outcome, say: Callable[[str], None]) -> None:
         for evaluation in outcome.judged:
             for gate in evaluation.gates:
                 if not gate.passed:
-                    say(f"::error title=s2s evaluate::{_command(f'{_title(evaluation)}: {gate.text}')}")
+                    say(f"::error title=s2s evaluate::{_command(f'{evaluation.title}: {gate.text}')}")
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
             with open(summary, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(markdown(outcome))
         except OSError as error:  # the gates are judged: that counts
             say(f"warning: cannot write {summary} (GITHUB_STEP_SUMMARY): {error.strerror}")
-
-
-def _title(evaluation: Evaluation) -> str:
-    return f"{evaluation.system} on {evaluation.test.name}"
 
 
 def _counts(name: str, gates: Sequence[Gate]) -> dict[str, str]:

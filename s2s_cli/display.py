@@ -107,7 +107,7 @@ def print_outcome(outcome: Outcome, plain: bool = False) -> None:
     """
     _print_table(*score_table(outcome), plain)
     for evaluation in outcome.judged:
-        where = f"{evaluation.system} on {evaluation.test.name}: " if len(outcome.judged) > 1 else ""
+        where = f"{evaluation.title}: " if len(outcome.judged) > 1 else ""
         for gate in evaluation.gates:
             print(f"{'passed' if gate.passed else 'MISSED'}: {where}{gate.text}")
 
@@ -116,7 +116,7 @@ def print_details(outcome: Outcome, details: Sequence[Details], plain: bool = Fa
     """The breakdowns of each system, on standard output."""
     for evaluation, found in zip(outcome.evaluations, details, strict=True):
         for breakdown in found.breakdowns:
-            print(f"\n{evaluation.system} on {evaluation.test.name}, {breakdown.name} ({breakdown.about})")
+            print(f"\n{evaluation.title}, {breakdown.name} ({breakdown.about})")
             metrics = list(breakdown.groups[0].scores) if breakdown.groups else []
             rows = [
                 [group.label, f"{group.count:,}", *(_with_interval(group.scores[metric]) for metric in metrics)]
@@ -125,9 +125,13 @@ def print_details(outcome: Outcome, details: Sequence[Details], plain: bool = Fa
             _print_table([breakdown.unit, breakdown.counted, *metrics], rows, plain)
 
 
+def _interval(score: Score) -> str:
+    return "" if score.low is None or score.high is None else f"{score.low:.2f} to {score.high:.2f}"
+
+
 def _with_interval(score: Score) -> str:
-    interval = "" if score.low is None or score.high is None else f" ({score.low:.2f} to {score.high:.2f})"
-    return f"{score.value:.2f}{interval}"
+    interval = _interval(score)
+    return f"{score.value:.2f} ({interval})" if interval else f"{score.value:.2f}"
 
 
 def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]], plain: bool) -> None:
@@ -168,9 +172,7 @@ def score_table(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
                 "system": f"{item.system} (baseline)" if item.baseline else item.system,
                 "metric": name,
                 "score": f"{score.value:.2f}",
-                "95 % interval": ""
-                if score.low is None or score.high is None
-                else f"{score.low:.2f} to {score.high:.2f}",
+                "95 % interval": _interval(score),
                 "beside baseline": f"{found.value - found.baseline:+.2f}" if found else "",
                 "p (bootstrap)": f"{found.p_bootstrap:.4f}" if found else "",
                 "p (randomization)": f"{found.p_randomization:.4f}" if found else "",

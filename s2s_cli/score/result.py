@@ -27,6 +27,11 @@ class Evaluation:
     gates: tuple[Gate, ...] = ()
     baseline: bool = False
 
+    @property
+    def title(self) -> str:
+        """What was scored on what, for people."""
+        return f"{self.system} on {self.test.name}"
+
     def as_json(self) -> dict[str, Any]:
         """All of it, the references left out but for their hash."""
         return {
