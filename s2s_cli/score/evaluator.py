@@ -23,7 +23,6 @@ from s2s_cli.score.system import EarlierEvaluation, FileSystem, ModelSystem, Sys
 from s2s_cli.score.testset import TestSet
 
 LIKELIHOODS = ("loss", "perplexity")
-DEFAULT_LEVEL = 0.05
 FEWEST_LINES = 10
 """To tell a regression from chance: where all lines are alike, every resample says the same."""
 
@@ -49,7 +48,7 @@ class Evaluator:
             ceilings=dict[str, float](self.settings.max.items()),
             drops=_limits("--max-drop", request.drops),
             no_regression=request.no_regression,
-            level=DEFAULT_LEVEL if request.level is None else request.level,
+            level=Conditions.level if request.level is None else request.level,
         )
         if request.reference:
             self.tests = [testset.from_files(request.source, request.reference)]

@@ -165,17 +165,21 @@ class ModelSystem:
 
     def translations(self, test: TestSet) -> tuple[str, ...]:
         sources = test.texts
+        if self._cache is None:
+            return self._translate(sources)
         key = self._key(sources)
-        if self._cache and (kept := self._cache.get(key, len(sources))):
+        if kept := self._cache.get(key, len(sources)):
             self._say(
                 f"{self.name} on {test.name}: translations taken from the cache, since model, decoding and source "
                 "are the same (--no-cache translates again)"
             )
             return kept
-        found = tuple(best.text for best, *_ in self.translator.translate(sources))
-        if self._cache:
-            self._cache.put(key, found)
+        found = self._translate(sources)
+        self._cache.put(key, found)
         return found
+
+    def _translate(self, sources: Sequence[str]) -> tuple[str, ...]:
+        return tuple(best.text for best, *_ in self.translator.translate(sources))
 
     def _key(self, sources: Sequence[str]) -> dict[str, Any]:
         """All that a translation depends on; the batch is not among it."""
