@@ -42,6 +42,7 @@ class Stopped(S2SError):
 def suggest(name: str, choices: Iterable[str]) -> str:
     """Words for an error about an unknown name: the nearest of `choices`, and all of them."""
     known = list(choices)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    nearest = f"did you mean '{near[0]}'? " if near else ""
-    return f"{nearest}(known: {', '.join(known)})"
+    by_lower = {choice.lower(): choice for choice in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    listed = f"known: {', '.join(known)}"
+    return f"did you mean '{by_lower[near[0]]}'? ({listed})" if near else listed

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
-from sacrebleu.significance import PairedTest, Result
+from sacrebleu.significance import PairedTest, Result, estimate_ci
 
 from s2s_cli.config import LOWER_IS_BETTER, EvaluationConfig
 from s2s_cli.errors import UserError
 
 BOOTSTRAP_SAMPLES = 1000  # as `sacrebleu --confidence`
+MOST_RESAMPLED = 20_000  # of chrF++ sacreBLEU then holds two gigabytes
 
 METRICS: dict[str, Callable[[EvaluationConfig], Metric]] = {
     "bleu": lambda config: BLEU(tokenize=config.tokenize, lowercase=config.lowercase),
@@ -76,7 +79,7 @@ def compute_scores(
         hypotheses: line by line.
         references: one or more translations of the whole text, each line by line.
         config: metrics and tokenization.
-        intervals: also resample for a 95 % confidence interval (about a second a metric).
+        intervals: also resample for a 95 % confidence interval (about a second a metric), where `can_resample`.
 
     Raises:
         UserError: where the sides are misaligned or empty, or sacreBLEU's tokenizer needs a package that is missing.
@@ -85,13 +88,39 @@ def compute_scores(
     scores: dict[str, Score] = {}
     for name in config.metrics:
         metric = _make(name, config)
-        samples = BOOTSTRAP_SAMPLES if intervals and len(hypotheses) > 1 else 1
+        samples = BOOTSTRAP_SAMPLES if intervals and can_resample(len(hypotheses)) else 1
         result: Any = metric.corpus_score(list(hypotheses), list(map(list, references)), n_bootstrap=samples)
-        bounds: tuple[float | None, float | None] = (None, None)
-        if samples > 1:
-            bounds = float(result._mean - result._ci), float(result._mean + result._ci)
-        scores[name] = Score(float(result.score), str(metric.get_signature()), *bounds)
+        interval = (result._mean - result._ci, result._mean + result._ci) if samples > 1 else ()
+        scores[name] = Score(float(result.score), str(metric.get_signature()), *map(float, interval))
     return scores
+
+
+def can_resample(lines: int) -> bool:
+    """Whether a text can be resampled: one line says nothing, and sacreBLEU holds all resamples in memory at once."""
+    return 1 < lines <= MOST_RESAMPLED
+
+
+def mean_interval(totals: Sequence[float], counts: Sequence[int]) -> tuple[float, ...]:
+    """The bounds of the 95 % bootstrap interval of sum(totals) / sum(counts), by sacreBLEU's resamples of the lines.
+
+    Args:
+        totals, counts: one of each for every line.
+
+    Returns:
+        Low and high; nothing where not `can_resample`.
+    """
+    if not can_resample(len(totals)):
+        return ()
+    rows = np.random.default_rng(resampling_seed()).choice(
+        len(totals), size=(BOOTSTRAP_SAMPLES, len(totals)), replace=True
+    )
+    mean, half = estimate_ci(np.array(totals)[rows].sum(1) / np.array(counts)[rows].sum(1))
+    return float(mean - half), float(mean + half)
+
+
+def perplexity(loss: float) -> float:
+    """exp of a loss in nats; of one that says nothing any more, a number all the same."""
+    return math.exp(min(loss, 700))
 
 
 def compare(
@@ -139,6 +168,20 @@ def word_splitter(config: EvaluationConfig) -> Callable[[str], list[str]]:
         return bleu._preprocess_segment(line).split()
 
     return split
+
+
+def resampling_seed() -> int | None:
+    """The seed of sacreBLEU's resamples, which it takes from the environment; None draws one anew.
+
+    Raises:
+        UserError: where it is neither a whole number nor `none`.
+    """
+    given = os.environ.get("SACREBLEU_SEED", "12345")
+    if given.lower() == "none":
+        return None
+    if not given.isdecimal():
+        raise UserError(f"SACREBLEU_SEED {given}: must be a whole number from 0 on, or none")
+    return int(given)
 
 
 def _check_aligned(hypotheses: Sequence[str], references: References) -> None:

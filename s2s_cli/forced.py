@@ -14,15 +14,16 @@ from s2s_cli.model.seq2seq import Seq2Seq
 Pieces = Sequence[Sequence[int]]
 
 
-def mean_loss(
+def losses(
     model: Seq2Seq,
     tokenizer: Tokenizer,
     sources: Pieces,
     targets: Pieces,
     batch_tokens: int,
     check: Callable[[], None] = lambda: None,
-) -> float:
-    """Mean negative log-likelihood of a target piece, the end of sentence included, in nats; no label smoothing.
+) -> list[Tensor]:
+    """For each pair the negative log-likelihood of every target piece and of the end of sentence, in nats; no label
+    smoothing.
 
     Args:
         model, tokenizer: they belong together.
@@ -30,12 +31,18 @@ def mean_loss(
         batch_tokens: the most tokens in a batch, padding included.
         check: called before each batch; may raise to stop.
     """
-    total, tokens = 0.0, 0
-    for _, batch in _batches(model, tokenizer, sources, targets, batch_tokens):
+    found: list[Tensor] = [torch.empty(0)] * len(sources)
+    for rows, batch in _batches(model, tokenizer, sources, targets, batch_tokens):
         check()
-        total += float(model.losses(batch).nll)
-        tokens += batch.tokens
-    return total / tokens
+        nll_N = model.losses(batch).nll_N.cpu()
+        for row, nll_T in zip(rows, torch.split(nll_N, batch.tgt_len_B.tolist()), strict=True):
+            found[row] = nll_T
+    return found
+
+
+def mean_loss(losses: Sequence[Tensor]) -> float:
+    """Over all pieces of all pairs; NaN where there are none."""
+    return float(torch.cat([torch.empty(0), *losses]).mean(dtype=torch.float64))
 
 
 def attention_maps(

@@ -108,9 +108,13 @@ def test_the_same_model_on_the_same_text_is_not_translated_twice(trained: Path, 
     assert nowhere.stderr == b""
 
 
-def test_a_ceiling_judges_the_loss_of_a_model(trained: Path) -> None:
-    done = toy.s2s("evaluate", "--max", "loss=100", "--max", "perplexity=1", cwd=trained)
+def test_a_ceiling_judges_the_loss_of_a_model(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    done = toy.s2s("evaluate", "--max", "loss=100", "--max", "perplexity=1", "--json", path, cwd=trained)
     assert done.returncode == 1, done.stderr.decode()
+    scores = json.loads(path.read_text(encoding="utf-8"))["scores"]
+    for metric in ("loss", "perplexity"):
+        assert scores[metric]["low"] < scores[metric]["value"] < scores[metric]["high"]
     assert b"passed: loss" in done.stdout
     assert b"MISSED: perplexity" in done.stdout
     assert b"nats|per:piece|tokenizer:" in done.stdout
@@ -316,7 +320,7 @@ def test_a_missed_gate_exits_with_1(trained: Path) -> None:
         (["evaluate", "--source", "test.src"], "--source needs --reference"),
         (["evaluate", "--hypothesis", "short.txt"], "misaligned"),
         (["evaluate", "--hypothesis", "test.tgt", "--reference", "test.tgt", "--beam", "2"], "leave it out"),
-        (["evaluate", "--metric", "meteor"], "evaluation.metrics"),
+        (["evaluate", "--metric", "BLEU"], "did you mean 'bleu'?"),
         (["evaluate", "--hypothesis", "broken.txt", "--reference", "test.tgt"], "broken.txt:2: not UTF-8"),
     ],
 )

@@ -11,7 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.significance import _bootstrap_resample, estimate_ci
 
 from s2s_cli.config import EvaluationConfig
 from s2s_cli.errors import UserError
@@ -20,6 +23,8 @@ from s2s_cli.evaluate import (
     better,
     compare,
     compute_scores,
+    mean_interval,
+    resampling_seed,
     sentence_scores,
     tokenization_hint,
 )
@@ -134,6 +139,31 @@ def test_intervals_are_those_of_the_sacrebleu_command(tmp_path: Path) -> None:
         assert printed(score.value) == printed(row["score"])
         assert score.signature == row["signature"]
         assert type(score.low) is type(score.high) is float
+
+
+def test_the_interval_of_a_mean_comes_from_the_resamples_of_sacrebleu() -> None:
+    class Ratio(BLEU):
+        def _compute_score_from_stats(self, stats: list[float]) -> Any:
+            return stats[0] / stats[1]
+
+    rng = random.Random(1)
+    counts = [rng.randint(1, 9) for _ in range(40)]
+    totals = [rng.uniform(1, 4) * count for count in counts]
+    resamples = _bootstrap_resample([list(pair) for pair in zip(totals, counts, strict=True)], Ratio())[1]
+    mean, half = estimate_ci(np.array(resamples))
+    low, high = mean_interval(totals, counts)
+    assert (low, high) == pytest.approx((mean - half, mean + half), rel=1e-5)
+    assert low < sum(totals) / sum(counts) < high
+    assert mean_interval(totals[:1], counts[:1]) == ()
+
+
+def test_a_seed_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SACREBLEU_SEED", "None")
+    assert resampling_seed() is None
+    for seed in ("x", "-1", "1.5", ""):
+        monkeypatch.setenv("SACREBLEU_SEED", seed)
+        with pytest.raises(UserError, match="SACREBLEU_SEED"):
+            resampling_seed()
 
 
 def test_one_line_has_a_score_and_no_interval() -> None:

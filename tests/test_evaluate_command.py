@@ -341,31 +341,49 @@ def test_details_print_the_numbers_of_the_report(evaluate: Evaluate) -> None:
 # sacreBLEU's own test sets
 
 
+def seg(lines: list[str]) -> str:
+    """As test sets were given until 2020, and within an XML document since."""
+    return "".join(f'<seg id="{n}">{html.escape(line, quote=False)}</seg>\n' for n, line in enumerate(lines, 1))
+
+
+def wmt_xml(translator: str) -> str:
+    doc = f'<src lang="en"><p>{seg(ENGLISH[0])}</p></src>'
+    doc += f'<ref lang="cs" translator="{translator}"><p>{seg(ENGLISH[1])}</p></ref>'
+    return f'<dataset id="t"><doc id="d" origlang="en">{doc}</doc></dataset>'
+
+
+@pytest.mark.parametrize(
+    ("name", "pair", "contents"),
+    [
+        ("wmt17", "en-de", (seg(ENGLISH[0]), seg(ENGLISH[1]))),
+        ("wmt22", "cs-en", (wmt_xml("B"),)),
+    ],
+)
 def test_a_public_test_set_is_downloaded_once(
-    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    evaluate: Evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, pair: str, contents: tuple[str, ...]
 ) -> None:
     """From a server of our own, in the place of the public one."""
-    dataset = DATASETS["wmt17"]
-    pack = tmp_path / "served" / "dev.tgz"
+    dataset = DATASETS[name]
+    pack = tmp_path / "served" / Path(dataset.data[0]).name
     pack.parent.mkdir()
+    members = dataset.langpairs[pair]
     with tarfile.open(pack, "w:gz") as archive:
-        for name, lines in zip(dataset.langpairs["en-de"], (ENGLISH[0], ENGLISH[1]), strict=True):
-            content = "".join(f'<seg id="1">{html.escape(line, quote=False)}</seg>\n' for line in lines).encode()
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
+        for member, content in zip([members["path"]] if isinstance(members, dict) else members, contents, strict=True):
+            entry = tarfile.TarInfo(member)
+            entry.size = len(content.encode())
+            archive.addfile(entry, io.BytesIO(content.encode()))
     handler = functools.partial(SimpleHTTPRequestHandler, directory=str(pack.parent))
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     Thread(target=server.serve_forever, daemon=True).start()
     folder = tmp_path / "sacrebleu"
-    for name, value in {
-        "data": [f"http://127.0.0.1:{server.server_port}/dev.tgz"],
+    for attribute, value in {
+        "data": [f"http://127.0.0.1:{server.server_port}/{pack.name}"],
         "md5": None,
         "_outdir": str(folder),
         "_rawdir": str(folder / "raw"),
     }.items():
-        monkeypatch.setattr(dataset, name, value)
-    options = ("--hypothesis", "hyp", "--testset", "wmt17", "--pair", "en-de", "--metric", "bleu")
+        monkeypatch.setattr(dataset, attribute, value)
+    options = ("--hypothesis", "hyp", "--testset", name, "--pair", pair, "--metric", "bleu")
     try:
         code, out, err = evaluate(*options, files=())
     finally:
@@ -397,6 +415,20 @@ def test_a_public_test_set_that_cannot_be_had_exits_with_2(
         code, _, err = evaluate("--hypothesis", "hyp", *options, files=())
         assert code == 2
         assert word in err
+
+
+def test_a_text_that_is_too_long_to_resample_has_scores_without_intervals(
+    evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("s2s_cli.evaluate", "s2s_cli.score.evaluator"):
+        monkeypatch.setattr(f"{module}.MOST_RESAMPLED", 2)
+    code, out, err = evaluate("--json", "-")
+    assert code == 0
+    assert json.loads(out)["scores"]["bleu"]["low"] is None
+    assert "no intervals" in err
+    code, out, err = evaluate("--baseline", "hyp")
+    assert (code, out) == (2, "")
+    assert "2 lines at most" in err
 
 
 def test_a_few_lines_cannot_tell_a_regression_from_chance(evaluate: Evaluate, tmp_path: Path) -> None:

@@ -72,6 +72,12 @@ def test_an_attention_map_shows_every_weight() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c", "</s>"]
 
 
+def test_characters_that_no_font_has_are_told() -> None:
+    nowhere = "\U0010fffd"  # of a private plane
+    figure = plots.attention(AttentionMap(("a", nowhere), (nowhere, "</s>"), torch.full((2, 2), 0.5)))
+    assert plots.save(figure, Path("map.svg"))[1] == [nowhere]
+
+
 def test_a_curve_of_nothing_is_refused() -> None:
     with pytest.raises(UserError, match=r"metrics\.jsonl"):
         plots.learning_curve([])

@@ -459,7 +459,7 @@ def test_the_log_probability_is_that_of_teacher_forcing(real: Seq2Seq, config: D
             tgt_out_BT, _ = pad_rows([[*hypothesis.ids, specials.eos]], specials.pad)
             pair = Batch(source, batch.src_len_B[row : row + 1], tgt_in_BT, tgt_out_BT, length_B)
             with torch.inference_mode():
-                nll = real.losses(pair).nll.item()
+                nll = real.losses(pair).nll_N.sum().item()
                 _, weights_BTS = real(pair)
             assert hypothesis.log_probability == pytest.approx(-nll, abs=1e-4)
             torch.testing.assert_close(hypothesis.attention[:, : source.shape[1]], weights_BTS[0], atol=1e-5, rtol=1e-5)

@@ -261,7 +261,7 @@ def test_a_loss_that_is_no_number_is_skipped_and_too_many_in_a_row_end_the_run(
 
     def losses(self: Seq2Seq, batch: Batch, label_smoothing: float = 0.0) -> Losses:
         found = original(self, batch, label_smoothing)
-        return Losses(found.smoothed * math.nan, found.nll) if self.training and next(calls) in bad else found
+        return Losses(found.smoothed * math.nan, found.nll_N) if self.training and next(calls) in bad else found
 
     monkeypatch.setattr(Seq2Seq, "losses", losses)
     if len(bad) > 5:
@@ -354,7 +354,7 @@ def test_an_update_skipped_at_the_end_of_an_epoch_does_not_skip_its_validation(
     def losses(self: Seq2Seq, batch: Batch, label_smoothing: float = 0.0) -> Losses:
         found = plain(self, batch, label_smoothing)
         first_end = self.training and calls[-1] and sum(calls) == 1
-        return Losses(found.smoothed * math.nan, found.nll) if first_end else found
+        return Losses(found.smoothed * math.nan, found.nll_N) if first_end else found
 
     plain = Seq2Seq.losses
     monkeypatch.setattr(Sampler, "next", next_batch)

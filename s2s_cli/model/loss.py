@@ -37,9 +37,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight_VR) if wanted else None
         grad_bias = torch.zeros_like(bias_V) if wanted else None
         full = torch.promote_types(readout_NR.dtype, torch.float32)  # float64 stays as it is
-        loss, nll = (
-            torch.zeros((), dtype=torch.float64 if on_cpu else full, device=readout_NR.device) for _ in range(2)
-        )
+        loss = torch.zeros((), dtype=torch.float64 if on_cpu else full, device=readout_NR.device)
+        nll_N = torch.empty(len(readout_NR), dtype=full, device=readout_NR.device)
         # Uniform smoothing: the target distribution is (1 - s) at the target plus s / V everywhere. Of the second part
         # the loss needs the mean of all logits, and the gradients the same constant everywhere: no pass over logits.
         mean_weight_R, sum_R = weight_VR.mean(0), readout_NR.sum(0, dtype=full)
@@ -48,16 +47,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
             piece = readout_NR[start : start + rows]
             logits = F.linear(piece, weight, bias)
             targets = targets_N[start : start + rows, None]
-            for part, target in zip(torch.split(logits, softmax_rows), torch.split(targets, softmax_rows), strict=True):
+            columns = (logits, targets, nll_N[start : start + rows, None])
+            for part, target, nll in zip(*(torch.split(x, softmax_rows) for x in columns), strict=True):
                 p = torch.softmax(part, dim=1, dtype=full)
                 p_target = p.gather(1, target)
-                nll_rows = -p_target.log()
+                nll.copy_(-p_target.log())
                 if bool((p_target < UNDERFLOW).any()):  # rare, and then a second softmax does not matter
-                    nll_rows = -torch.log_softmax(part, dim=1, dtype=full).gather(1, target)
-                nll += nll_rows.sum()
-                loss += (nll_rows + smoothing * part.gather(1, target)).sum()
+                    nll.copy_(-torch.log_softmax(part, dim=1, dtype=full).gather(1, target))
+                loss += (nll + smoothing * part.gather(1, target)).sum()
                 if grad_bias is not None:
-                    p.scatter_add_(1, target, torch.full_like(nll_rows, smoothing - 1))
+                    p.scatter_add_(1, target, torch.full_like(nll, smoothing - 1))
                     grad_bias += p.sum(0)
                     part.copy_(p)  # the logits become their own gradient
             if grad_readout is not None and grad_weight is not None:
@@ -68,9 +67,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             grad_bias -= smoothing / size * len(readout_NR)
         if wanted:
             ctx.save_for_backward(grad_readout, grad_weight, grad_bias)
-        nll = nll.to(full)
-        ctx.mark_non_differentiable(nll)
-        return loss.to(full), nll
+        ctx.mark_non_differentiable(nll_N)
+        return loss.to(full), nll_N
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -82,16 +80,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def linear_cross_entropy(
     readout_NR: Tensor, weight_VR: Tensor, bias_V: Tensor, targets_N: Tensor, smoothing: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """Label-smoothed cross-entropy (Szegedy et al. 2016, section 7) of `readout @ weight.T + bias`, summed over rows.
+    """Label-smoothed cross-entropy (Szegedy et al. 2016, section 7) of `readout @ weight.T + bias`.
 
     The products run in the readout's precision, the softmax in fp32 at least.
 
     Returns:
-        The smoothed loss, which carries the gradient, and the plain negative log-likelihood, which does not.
+        The smoothed loss summed over rows, which carries the gradient, and the plain negative log-likelihood of each
+        row (N), which does not.
     """
     device = readout_NR.device.type
     # Inside a Function the gradient mode is off: whether anyone wants gradients must be asked out here.
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (readout_NR, weight_VR, bias_V))
     with torch.autocast(device, enabled=False):
-        loss, nll = _LinearCrossEntropy.apply(readout_NR, weight_VR, bias_V, targets_N, smoothing, wanted)  # type: ignore[no-untyped-call]
-    return loss, nll
+        loss, nll_N = _LinearCrossEntropy.apply(readout_NR, weight_VR, bias_V, targets_N, smoothing, wanted)  # type: ignore[no-untyped-call]
+    return loss, nll_N

@@ -23,12 +23,12 @@ from s2s_cli.model.recurrent import Encoder
 
 
 class Losses(NamedTuple):
-    """Summed over the target pieces of a batch."""
+    """Of the N target pieces of a batch, sentence by sentence, padding left out."""
 
     smoothed: Tensor
-    """What training minimizes."""
-    nll: Tensor
-    """Negative log-likelihood in nats; carries no gradient."""
+    """What training minimizes: their sum, label-smoothed."""
+    nll_N: Tensor
+    """The negative log-likelihood of each in nats; carries no gradient."""
 
 
 class Seq2Seq(nn.Module):

@@ -39,7 +39,13 @@ def draw(kind: str, request: Request, text: str | None, path: Path, say: Callabl
     plots.check(path)
     if kind != "attention" and text is not None:
         raise UserError("--text has no use but for `s2s plot attention`: leave it out")
-    return plots.save(_figure(kind, request, text, say), path)
+    content, missing = plots.save(_figure(kind, request, text, say), path)
+    if missing:
+        say(
+            f"hint: no font here has {' '.join(missing[:10])}: boxes stand in its place; install one that has it "
+            "(Debian: fonts-nanum, fonts-noto-cjk)"
+        )
+    return content
 
 
 def _figure(kind: str, request: Request, text: str | None, say: Callable[[str], None]) -> Figure:

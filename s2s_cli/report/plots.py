@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ SCRIPTS = "한あ漢"
 """A font for attention maps should hold one of these."""
 CJK_FONTS = ("cjk", "nanum", "notosanskr", "malgun", "applegothic", "applesdgothic", "baekmuk", "undotum", "ipaexg")
 """Parts of the file names of such fonts."""
+
+_MISSING_GLYPH = re.compile(r"Glyph (\d+) .* missing from font")
 
 
 def check(path: Path) -> None:
@@ -111,15 +114,16 @@ def attention(found: AttentionMap) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> bytes:
-    """The bytes of a plot, in the format that the file's ending names."""
+def save(figure: Figure, path: Path) -> tuple[bytes, list[str]]:
+    """The bytes of a plot, in the format that the file's ending names, and the characters that no font has."""
     import io
 
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a line for each glyph that no font has
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
         figure.savefig(buffer, format=path.suffix.lower().lstrip("."), dpi=150)
-    return buffer.getvalue()
+    found = (_MISSING_GLYPH.match(str(warning.message)) for warning in caught)
+    return buffer.getvalue(), list(dict.fromkeys(chr(int(match[1])) for match in found if match))
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -9,8 +9,16 @@ from typing import Any
 
 from s2s_cli.config import EvaluationConfig
 from s2s_cli.config_file import change
-from s2s_cli.errors import UserError
-from s2s_cli.evaluate import METRICS, compare, compute_scores, sentence_scores, tokenization_hint
+from s2s_cli.errors import UserError, suggest
+from s2s_cli.evaluate import (
+    METRICS,
+    MOST_RESAMPLED,
+    compare,
+    compute_scores,
+    resampling_seed,
+    sentence_scores,
+    tokenization_hint,
+)
 from s2s_cli.files import is_there, write_atomically
 from s2s_cli.run import find_model
 from s2s_cli.score import testset
@@ -39,6 +47,7 @@ class Evaluator:
             UserError: where something is missing or does not fit.
         """
         request.check()
+        resampling_seed()
         self.request, self._say = request, say
         run = find_model(request.model)[0] if request.needs_run else None
         config = run.read_config() if run else None
@@ -60,10 +69,18 @@ class Evaluator:
                 testset.from_run(run, config.data.test, name) for name in dict.fromkeys(request.test) or (None,)
             ]
         for test in self.tests:
-            if request.no_regression and len(test.references[0]) < FEWEST_LINES:
+            lines = len(test.references[0])
+            if request.no_regression and lines < FEWEST_LINES:
                 raise UserError(
                     f"--fail-on regression: {test.name} has under {FEWEST_LINES} lines, too few to tell chance"
                 )
+            if request.baseline and lines > MOST_RESAMPLED:
+                raise UserError(
+                    f"--baseline: {test.name} has {lines:,} lines, and sacreBLEU's paired tests hold all resamples in "
+                    f"memory: compare on {MOST_RESAMPLED:,} lines at most"
+                )
+            if lines > MOST_RESAMPLED:
+                say(f"{test.name} has over {MOST_RESAMPLED:,} lines: no intervals, which would need too much memory")
         self.systems = self._systems()
         self.baseline = find_baseline(request.baseline, self._load) if request.baseline else None
 
@@ -146,6 +163,9 @@ def _settings(request: Request, evaluation: EvaluationConfig) -> EvaluationConfi
     """How to score and what to hold: the config's, changed by the options; what is to be judged is computed too."""
     floors = dict(evaluation.min) | _limits("--min", request.floors)
     ceilings = dict(evaluation.max) | _limits("--max", request.ceilings)
+    for name in request.metric or ():
+        if name not in METRICS:
+            raise UserError(f"--metric {name}: unknown metric: {suggest(name, METRICS)}")
     judged = [*floors, *ceilings, *_limits("--max-drop", request.drops)]
     metrics = dict.fromkeys([*(request.metric or evaluation.metrics), *(name for name in judged if name in METRICS)])
     changes: dict[str, Any] = {"metrics": tuple(metrics), "min": floors, "max": ceilings}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +17,8 @@ from s2s_cli.config_file import change
 from s2s_cli.data.corpus import read_lines
 from s2s_cli.data.tokenizer import fingerprint
 from s2s_cli.errors import UserError
-from s2s_cli.evaluate import Score
-from s2s_cli.forced import attention_maps, mean_loss
+from s2s_cli.evaluate import Score, mean_interval, perplexity
+from s2s_cli.forced import attention_maps, losses, mean_loss
 from s2s_cli.run import find_model, read_metrics
 from s2s_cli.score.cache import TranslationCache
 from s2s_cli.score.testset import TestSet, digest
@@ -197,11 +196,13 @@ class ModelSystem:
         """Loss and perplexity of the first references, in nats and for a piece of this model's vocabulary."""
         tokenizer = self.translator.tokenizer
         pieces = tokenizer.source.encode(test.texts), tokenizer.target.encode(test.references[0])
-        loss = mean_loss(self.translator.model, tokenizer, *pieces, self.config.training.batch_tokens)
+        found = losses(self.translator.model, tokenizer, *pieces, self.config.training.batch_tokens)
+        loss = mean_loss(found)
+        interval = mean_interval([float(nll_T.sum()) for nll_T in found], [len(nll_T) for nll_T in found])
         unit = f"per:piece|tokenizer:{tokenizer.fingerprint[:12]}|s2s:{__version__}"
         return {
-            "loss": Score(loss, f"nats|{unit}"),
-            "perplexity": Score(math.exp(min(loss, 700)), unit),
+            "loss": Score(loss, f"nats|{unit}", *interval),
+            "perplexity": Score(perplexity(loss), unit, *map(perplexity, interval)),
         }
 
     def attention(self, sources: Sequence[str], translations: Sequence[str]) -> list[AttentionMap]:

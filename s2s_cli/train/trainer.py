@@ -116,7 +116,7 @@ class Trainer:
         with autocast(self.device, self.precision):
             losses = self.model.losses(batch, self.config.training.label_smoothing)
         (losses.smoothed / tokens).backward()  # type: ignore[no-untyped-call]
-        return float(losses.nll)
+        return float(losses.nll_N.sum())
 
     def _skip(self) -> None:
         progress, limit = self.progress, self.config.training.max_skips

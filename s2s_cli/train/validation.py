@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-
 from s2s_cli.config import DecodingConfig
-from s2s_cli.evaluate import compute_scores
-from s2s_cli.forced import mean_loss
+from s2s_cli.evaluate import compute_scores, perplexity
+from s2s_cli.forced import losses, mean_loss
 from s2s_cli.signals import StopRequest
 from s2s_cli.train.parts import Parts
 from s2s_cli.translate import Translator
@@ -28,10 +26,10 @@ def validate(parts: Parts, stop: StopRequest) -> tuple[dict[str, float], list[Sa
     assert parts.valid.texts is not None
     sources, references = parts.valid.texts
     pieces = parts.valid.source.lists(), parts.valid.target.lists()
-    loss = mean_loss(parts.model, parts.tokenizer, *pieces, training.batch_tokens, stop.check)
+    loss = mean_loss(losses(parts.model, parts.tokenizer, *pieces, training.batch_tokens, stop.check))
     translator = Translator(parts.model, parts.tokenizer, decoding, parts.device, between_batches=stop.check)
     hypotheses = [best.text for best, *_ in translator.translate(sources)]
     found = compute_scores(hypotheses, [references], parts.config.evaluation)
-    scores = {"loss": loss, "perplexity": math.exp(min(loss, 700)), **{k: v.value for k, v in found.items()}}
+    scores = {"loss": loss, "perplexity": perplexity(loss), **{k: v.value for k, v in found.items()}}
     shown = [i * len(sources) // max(1, training.samples) for i in range(min(training.samples, len(sources)))]
     return scores, [(sources[i], references[i], hypotheses[i]) for i in shown]
