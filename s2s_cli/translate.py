@@ -15,6 +15,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
+from s2s_cli.capture import CapturedModel
 from s2s_cli.checkpoint import load_model
 from s2s_cli.config import DecodingConfig
 from s2s_cli.config_file import change
@@ -30,7 +31,7 @@ from s2s_cli.device import (
 from s2s_cli.flight import Hypothesis, Sources
 from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
 from s2s_cli.run import RunDirectory
-from s2s_cli.search import decode
+from s2s_cli.search import Model, decode
 
 FIRST_WINDOW, LAST_WINDOW = 64, 1024  # lines translated together: few at first, so that output comes early
 PAUSE_SECONDS = 0.02
@@ -105,6 +106,7 @@ class Translator:
     notices: Notices = field(default_factory=Notices)
     _shortened: set[str] = field(default_factory=set, init=False, repr=False)
     _ready: SearchModel | None = field(default=None, init=False, repr=False)
+    _captured: CapturedModel | None = field(default=None, init=False, repr=False)
     between_batches: Callable[[], None] = lambda: None
     """Called between batches, by each worker; may raise to stop."""
 
@@ -151,17 +153,18 @@ class Translator:
         self.notices.ended += sum(line in ended for line in lines)
         return [found[line] for line in lines]
 
-    def _made_ready(self, steps: int) -> SearchModel:
+    def _made_ready(self, steps: int) -> Model:
         """The model to search with, and its table of inputs, if small, once enough steps lie ahead to pay for it."""
         with self._memory_explained(), torch.inference_mode():
             if self._ready is None:
                 self._ready = SearchModel(self.model, choose_precision(self.config.precision, self.device))
+                self._captured = CapturedModel(self._ready) if self.device.type == "cuda" else None
             size = self.model.decoder.gates * len(self.tokenizer.target)
             if self._ready.table_VG is None and steps >= len(self.tokenizer.target) and 4 * size <= TABLE_BYTES:
                 self._ready.make_table()
-            return self._ready
+            return self._captured or self._ready
 
-    def _decode(self, model: SearchModel, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
+    def _decode(self, model: Model, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
         """Decodes sources, none empty: where there are many, by workers that share them."""
         target, config = self.tokenizer.target.specials, self.config
         forbidden = {target.pad, target.bos, *([] if config.allow_unknown else [target.unk])} - {target.eos}

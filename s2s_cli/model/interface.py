@@ -42,15 +42,20 @@ class Memory:
     mask_BS: Tensor
     last_BC: Tensor
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of it, in the order of the fields."""
+        return self.values_BSC, self.keys_BSA, self.mask_BS, self.last_BC
+
     def select(self, sentences: Tensor) -> Memory:
         """The memory of some sentences."""
-        return Memory(*(tensor.index_select(0, sentences) for tensor in vars(self).values()))
+        return Memory(*(tensor.index_select(0, sentences) for tensor in self.tensors))
 
     def replace(self, sentences: Tensor, others: Memory) -> Memory:
         """With the memory of others in the place of some sentences; it takes over the tensors of this one."""
         width = max(self.mask_BS.shape[1], others.mask_BS.shape[1])
         mine, theirs = self._of_width(width), others._of_width(width)
-        pairs = zip(vars(mine).values(), vars(theirs).values(), strict=True)
+        pairs = zip(mine.tensors, theirs.tensors, strict=True)
         return Memory(*(tensor.index_copy_(0, sentences, other) for tensor, other in pairs))
 
     def _of_width(self, width: int) -> Memory:
@@ -83,17 +88,22 @@ class DecoderState:
     """The last attentional state; of width 0 without input feeding."""
     attention: tuple[Tensor, ...] = ()
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All of it, in the order in which `map` goes."""
+        return *(part for cell in self.cells for part in cell), self.feed_NR, *self.attention
+
     def select(self, rows: Tensor) -> DecoderState:
         """The states of some rows, in a new order; a row may stand there more than once."""
-
-        return self._map(lambda tensor: tensor.index_select(0, rows))
+        return self.map(lambda tensor: tensor.index_select(0, rows))
 
     def replace(self, rows: Tensor, others: DecoderState) -> DecoderState:
         """With the states of others in the place of some rows."""
-        theirs = iter([*(part for cell in others.cells for part in cell), others.feed_NR, *others.attention])
-        return self._map(lambda tensor: tensor.index_copy(0, rows, next(theirs)))
+        theirs = iter(others.tensors)
+        return self.map(lambda tensor: tensor.index_copy(0, rows, next(theirs)))
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> DecoderState:
+    def map(self, change: Callable[[Tensor], Tensor]) -> DecoderState:
+        """With every tensor changed."""
         cells = tuple(tuple(change(part) for part in cell) for cell in self.cells)
         return DecoderState(cells, change(self.feed_NR), tuple(change(tensor) for tensor in self.attention))
 
