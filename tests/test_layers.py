@@ -31,6 +31,7 @@ LAYERS = [
     "checkpoint",
     "flight",
     "search",
+    "capture",
     "forced",
     "translate",
     "evaluate",
