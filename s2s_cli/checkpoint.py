@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ from torch import Tensor, nn
 
 from s2s_cli.config import CHANGEABLE, Config
 from s2s_cli.data.tokenizer import Tokenizer, fingerprint
-from s2s_cli.errors import UserError
-from s2s_cli.files import disk_error, sha256, sync_folder, write_synced
+from s2s_cli.errors import Damaged, UserError
+from s2s_cli.files import disk_error, read_regular, sha256, sync_folder, write_synced
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.run import FORMAT, RunDirectory, is_checkpoint, is_leftover
 
 LATER: dict[str, Any] = {"model.embedding_dropout": None, "model.encoder_dropout": 0.0, "evaluation.max": {}}
+MOST_MANIFEST_BYTES = 100_000
 MODEL, TRAINING, STATE, MANIFEST = "model.safetensors", "training.safetensors", "state.json", "manifest.json"
 
 
@@ -122,14 +123,19 @@ class Checkpoint:
         if self._manifest["config"] != identity(config):
             raise UserError(f"{path}: these weights belong to another config than the run's")
         if self._manifest["tokenizer"] != tokenizer_fingerprint:
-            raise UserError(f"{path}: these weights belong to another tokenizer than the run's")
+            raise UserError(
+                f"{path}: these weights belong to another tokenizer than the run's (tokenizer/ is another's, or "
+                "damaged)"
+            )
 
     def _read_manifest(self) -> dict[str, Any]:
-        damaged = UserError(f"{self.path / MANIFEST}: missing or damaged; use another checkpoint of the run")
+        damaged = Damaged(f"{self.path / MANIFEST}: missing or damaged")
         try:
-            content = json.loads((self.path / MANIFEST).read_bytes()[:100_000])
+            content = json.loads(read_regular(self.path / MANIFEST, MOST_MANIFEST_BYTES))
             if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
-                raise UserError(f"{self.path}: a checkpoint of format {content['format']}; this s2s reads {FORMAT}")
+                raise UserError(
+                    f"{self.path}: a checkpoint of format {json.dumps(content['format'])[:40]}; this s2s reads {FORMAT}"
+                )
             digest = content.pop("sha256")
             if digest != _digest(content) or not isinstance(content["files"], dict):
                 raise damaged
@@ -141,18 +147,27 @@ class Checkpoint:
     def _read(self, name: str) -> bytes:
         path = self.path / name
         try:
-            data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+            data = read_regular(path)
         except OSError as error:
-            raise UserError(f"{path}: cannot read it: {error.strerror}") from None
+            raise Damaged(f"{path}: cannot read it: {error.strerror}") from None
         if sha256(data) != self._manifest["files"].get(name):
-            raise UserError(f"{path}: missing or damaged (its hash is not the manifest's); use another checkpoint")
+            raise Damaged(f"{path}: damaged (its hash is not the manifest's)")
         return data
 
     def _tensors(self, name: str) -> dict[str, Tensor]:
         try:
             return safetensors.torch.load(self._read(name))
         except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-            raise UserError(f"{self.path / name}: cannot be read: {error}") from None
+            raise Damaged(f"{self.path / name}: cannot be read: {' '.join(str(error).split())[:200]}") from None
+
+    def verify(self) -> None:
+        """Reads every file.
+
+        Raises:
+            Damaged: where one is not what it was.
+        """
+        for name in self._manifest["files"]:
+            self._read(name)
 
     @property
     def resumable(self) -> bool:
@@ -181,7 +196,7 @@ class Checkpoint:
         try:
             state: dict[str, Any] = json.loads(self._read(STATE))
         except ValueError:
-            raise UserError(f"{self.path / STATE}: cannot be read") from None
+            raise Damaged(f"{self.path / STATE}: cannot be read") from None
         return state
 
 
@@ -196,6 +211,18 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> 
     Raises:
         UserError: where names or shapes are not the model's.
     """
+    check_fits(model, tensors, name)
+    with torch.no_grad():
+        for key, tensor in weights(model).items():
+            tensor.copy_(tensors[key])
+
+
+def check_fits(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Refuses weights whose names or shapes are not the model's, which may be on the meta device.
+
+    Raises:
+        UserError: naming the first that differ.
+    """
     mine = weights(model)
     if missing := sorted(mine.keys() ^ tensors.keys()):
         raise UserError(f"{name}: its weights do not fit this model: {', '.join(missing[:3])} on one side only")
@@ -203,9 +230,6 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> 
         if tensor.shape != tensors[key].shape:
             shapes = f"{tuple(tensors[key].shape)} instead of {tuple(tensor.shape)}"
             raise UserError(f"{name}: its weights do not fit this model: {key} is {shapes}")
-    with torch.no_grad():
-        for key, tensor in mine.items():
-            tensor.copy_(tensors[key])
 
 
 def load_model(run: RunDirectory, path: Path) -> tuple[Config, Tokenizer, Seq2Seq]:
@@ -215,11 +239,40 @@ def load_model(run: RunDirectory, path: Path) -> tuple[Config, Tokenizer, Seq2Se
         UserError: where anything is missing, damaged, or belongs to another run.
     """
     config, files = run.read_config(), run.read_tokenizer_files()
-    tensors = Checkpoint(path, config, fingerprint(files)).model()
+    with offering_others(run, path, config, fingerprint(files), "name it with --model"):
+        tensors = Checkpoint(path, config, fingerprint(files)).model()
     tokenizer = Tokenizer.from_files(files)
+    with torch.device("meta"):  # a config may ask for more than any machine has
+        check_fits(build_model(config.model, tokenizer), tensors, str(path))
     model = build_model(config.model, tokenizer)
     load_weights(model, tensors, str(path))
     return config, tokenizer, model
+
+
+@contextlib.contextmanager
+def offering_others(run: RunDirectory, path: Path, config: Config, tokenizer: str, how: str) -> Iterator[None]:
+    """Where a checkpoint turns out damaged inside, the newest other one that is whole is offered.
+
+    Args:
+        run, path: the checkpoint and its run.
+        config, tokenizer: as for `Checkpoint`.
+        how: to use it, in words.
+    """
+    try:
+        yield
+    except Damaged as error:
+        others = (other for other in reversed(run.checkpoints()) if other.name != path.name)
+        whole = next((other for other in others if _is_whole(other, config, tokenizer)), None)
+        offer = f"{whole} is whole: {how}" if whole else "no other checkpoint of the run is whole"
+        raise UserError(f"{error}; {offer}") from None
+
+
+def _is_whole(path: Path, config: Config, tokenizer: str) -> bool:
+    try:
+        Checkpoint(path, config, tokenizer).verify()
+    except UserError:
+        return False
+    return True
 
 
 def average(checkpoints: Sequence[Checkpoint]) -> dict[str, Tensor]:

@@ -22,6 +22,8 @@ LOWER_IS_BETTER = frozenset({"ter", "loss", "perplexity"})
 BleuTokenizer = Literal["13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "spm", "flores101", "flores200", "none"]
 Precision = Literal["auto", "fp32", "bf16"]
 Positive = Annotated[int, Field(gt=0)]
+Width = Annotated[int, Field(gt=0, le=65_536)]
+Layers = Annotated[int, Field(gt=0, le=100)]
 File = Annotated[Path, Field(strict=False)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
@@ -107,7 +109,7 @@ class TokenizerConfig(Section):
 
     type: Literal["unigram", "bpe", "char", "word"] = "unigram"
     """The segmentation model."""
-    vocab_size: Annotated[int, Field(ge=8)] = 8000
+    vocab_size: Annotated[int, Field(ge=8, le=10_000_000)] = 8000
     """Pieces a vocabulary holds, the four special ones included; for char and word an upper limit."""
     shared: bool = True
     """One vocabulary for both sides, or one for each."""
@@ -153,9 +155,9 @@ class EncoderConfig(Section):
 
     cell: CellName = "lstm"
     """rnn (tanh, Elman 1990), gru (Cho et al. 2014) or lstm (Hochreiter and Schmidhuber 1997)."""
-    layers: Positive = 1
+    layers: Layers = 1
     """Stacked layers."""
-    hidden_size: Positive = 256
+    hidden_size: Width = 256
     """Units of a layer, in each direction."""
     bidirectional: bool = True
     """Read the source from both ends (Schuster and Paliwal 1997)."""
@@ -171,9 +173,9 @@ class DecoderConfig(Section):
 
     cell: CellName = "lstm"
     """As for the encoder."""
-    layers: Positive = 1
+    layers: Layers = 1
     """Stacked layers."""
-    hidden_size: Positive = 512
+    hidden_size: Width = 512
     """Units of a layer, H."""
     input_feeding: bool = True
     """Feed what attention gave at one step into the next (Luong et al. 2015, section 3.3)."""
@@ -190,11 +192,11 @@ class ModelConfig(Section):
     """The decoder."""
     attention: AttentionName = "luong-general"
     """none (Sutskever et al. 2014), bahdanau (2015), or Luong et al. 2015: dot, general, concat."""
-    attention_size: Positive | None = None
+    attention_size: Width | None = None
     """Width of the network that scores (bahdanau, luong-concat); default: the decoder's hidden_size."""
-    embedding_size: Positive = 256
+    embedding_size: Width = 256
     """Width of an embedding, E."""
-    readout_size: Positive | None = None
+    readout_size: Width | None = None
     """Width of the attentional state tanh(Wc[c; h]); default: embedding_size where tied, else hidden_size."""
     tie_embeddings: Literal["none", "target", "all"] = "none"
     """Share one matrix: target embedding and output (two-way), or the source embedding too (three-way)."""

@@ -25,6 +25,10 @@ class UserError(S2SError):
     exit_code = 2
 
 
+class Damaged(UserError):
+    """A file of a checkpoint is not what it was; another checkpoint may be whole."""
+
+
 class RunFailed(S2SError):
     """The run could not go on: it diverged, the disk is full, memory ran out."""
 

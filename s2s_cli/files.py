@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +14,43 @@ from typing import IO, BinaryIO
 
 from s2s_cli.errors import RunFailed, S2SError, UserError
 
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)  # for a pipe's writer; and no links
+
 
 def sha256(data: bytes) -> str:
     """Hexadecimal SHA-256."""
     return hashlib.sha256(data).hexdigest()
+
+
+def read_regular(path: Path, most: int | None = None) -> bytes:
+    """A file's content, where it comes from a stranger: no link, device or pipe is opened in its place.
+
+    Args:
+        path: where.
+        most: bytes; more are refused before they are read. Default: what this machine's memory holds.
+
+    Raises:
+        OSError: where it is missing, no regular file, or larger.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _NO_WAITING)
+    except ValueError as error:  # a name that no system allows
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    with open(descriptor, "rb") as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError(errno.EINVAL, "this is no regular file", str(path))
+        if about.st_size > (_memory() if most is None else most):
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        return file.read()
+
+
+def _memory() -> int:
+    """Bytes of the machine's memory; without limit where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return sys.maxsize
 
 
 def write_synced(path: Path, data: bytes) -> None:

@@ -24,13 +24,15 @@ from s2s_cli.config import Config
 from s2s_cli.config_file import dump_config, parse_config
 from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.errors import UserError
-from s2s_cli.files import sha256, write_atomically
+from s2s_cli.files import read_regular, sha256, write_atomically
 
 FORMAT = 1
+MOST_CONFIG_BYTES, MOST_TOKENIZER_BYTES, MOST_POINTER_BYTES = 1 << 20, 1 << 28, 1 << 10
+MOST_METRICS_BYTES = 1 << 30
 RUNS = Path("runs")
 ENVIRONMENT = "S2S_MODEL"
 
-_HEADER = re.compile(r"# s2s run, format (\d+), written by s2s (\S+), sha256 ([0-9a-f]{64})\n")
+_HEADER = re.compile(r"# s2s run, format (\d{1,9}), written by s2s (\S{1,40}), sha256 ([0-9a-f]{64})\n")
 _CHECKPOINT = re.compile(r"(step|average)-\d{8,}")
 
 
@@ -88,7 +90,7 @@ class RunDirectory:
             UserError: where there is none, it is damaged, or it is of another format version.
         """
         try:
-            text = self.config_path.read_bytes().decode("utf-8")
+            text = read_regular(self.config_path, MOST_CONFIG_BYTES).decode("utf-8")
         except OSError as error:
             raise UserError(f"{self.path}: no run is here ({error.strerror}: config.yaml)") from None
         except UnicodeDecodeError:
@@ -117,11 +119,21 @@ class RunDirectory:
             (self.tokenizer_path / name).unlink()
 
     def read_tokenizer_files(self) -> dict[str, bytes]:
-        """The tokenizer's model files as they stand; empty where there are none yet."""
-        names = ("shared.model", "source.model", "target.model")
-        return {
-            name: (self.tokenizer_path / name).read_bytes() for name in names if (self.tokenizer_path / name).exists()
-        }
+        """The tokenizer's model files as they stand; empty where there are none yet.
+
+        Raises:
+            UserError: where one cannot be read.
+        """
+        found = {}
+        for name in ("shared.model", "source.model", "target.model"):
+            path = self.tokenizer_path / name
+            try:
+                found[name] = read_regular(path, MOST_TOKENIZER_BYTES)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise UserError(f"{path}: cannot read it: {error.strerror}") from None
+        return found
 
     def pointer(self, name: str) -> Path | None:
         """The checkpoint that `best` or `last` names, if any.
@@ -130,7 +142,7 @@ class RunDirectory:
             UserError: where the pointer holds no checkpoint's name, or that checkpoint is gone.
         """
         try:
-            target = (self.path / name).read_bytes()[:100].decode("utf-8", "replace").strip()
+            target = read_regular(self.path / name, MOST_POINTER_BYTES).decode("utf-8", "replace").rstrip(" \r\n")
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -220,7 +232,7 @@ def find_model(path: Path | None) -> tuple[RunDirectory, Path]:
         path = Path(os.environ[ENVIRONMENT])
     if path is None:
         try:
-            path = RUNS / (RUNS / "latest").read_text(encoding="utf-8").strip()
+            path = RUNS / read_regular(RUNS / "latest", MOST_POINTER_BYTES).decode("utf-8").strip()
         except (OSError, UnicodeDecodeError):
             raise UserError(f"no model: no run has finished in {RUNS.resolve()}; {how}") from None
     try:
@@ -243,7 +255,11 @@ def find_model(path: Path | None) -> tuple[RunDirectory, Path]:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`, those left out that a crash tore; none where there is no such file."""
     found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+    try:
+        text = read_regular(path, MOST_METRICS_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return []
+    for line in text.splitlines():
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

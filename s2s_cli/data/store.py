@@ -24,10 +24,11 @@ from s2s_cli.config import DataConfig, ParallelText
 from s2s_cli.data.corpus import Corpus, check_not_empty, tokenized_pairs
 from s2s_cli.data.sequences import Sentences, Sequences, SequencesWriter, digest
 from s2s_cli.data.tokenizer import Tokenizer
-from s2s_cli.files import sha256, write_atomically
+from s2s_cli.files import read_regular, sha256, write_atomically
 
 FORMAT = 1
 MANIFEST = "corpus.json"
+MOST_MANIFEST_BYTES = 1 << 24
 SIDES = ("source", "target")
 
 
@@ -108,7 +109,7 @@ def _make(
 def _load(folder: Path, key: dict[str, Any], texts: Sequence[ParallelText]) -> Corpus | None:
     """The corpus, where it is here, undamaged, and was made of this text by these rules."""
     try:
-        content = json.loads((folder / MANIFEST).read_bytes())
+        content = json.loads(read_regular(folder / MANIFEST, MOST_MANIFEST_BYTES))
         if content.pop("sha256") != _seal(content):
             return None
         same = all(content[name] == value for name, value in key.items()) and content["texts"] == _hashes(texts)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from s2s_cli.checkpoint import Checkpoint, load_model, load_weights, weights
+from s2s_cli.checkpoint import Checkpoint, load_model, load_weights, offering_others, weights
 from s2s_cli.config import Config
 from s2s_cli.config_file import differences
 from s2s_cli.data.corpus import Corpus, count_overlap, describe_dropped, read_corpus, train_tokenizer, unknown_rate
@@ -121,10 +121,17 @@ def _hold_to_config(run: RunDirectory, config: Config) -> None:
 
 
 def _last_checkpoint(run: RunDirectory, config: Config) -> Checkpoint | None:
+    """Where to go on, read and found whole."""
     path = run.pointer("last")
     if path is None and run.checkpoints():  # killed after a save, before the pointer moved
         path = run.checkpoints()[-1]
-    return None if path is None else Checkpoint(path, config, fingerprint(run.read_tokenizer_files()))
+    if path is None:
+        return None
+    tokenizer = fingerprint(run.read_tokenizer_files())
+    with offering_others(run, path, config, tokenizer, f"write its name into {run.path / 'last'} to go on from there"):
+        checkpoint = Checkpoint(path, config, tokenizer)
+        checkpoint.verify()
+    return checkpoint
 
 
 def _tokenizer(config: Config, run: RunDirectory, observer: Observer, other: Tokenizer | None) -> Tokenizer:

@@ -228,6 +228,7 @@ class Trainer:
             "corpus": self.parts.train.fingerprint,
         }
         model = self.average.tensors if self.average else own
+        self._refuse_what_is_no_number({**training, **model})
         path = checkpoints.save(
             self.run, self._checkpoint_name(), self.config, self.parts.tokenizer, model, training, state
         )
@@ -237,6 +238,15 @@ class Trainer:
             self._point_best()
         except OSError as error:
             raise disk_error(error, f"cannot move the pointers of {self.run.path}") from None
+
+    def _refuse_what_is_no_number(self, tensors: Mapping[str, Tensor]) -> None:
+        """A last gate: what is on the disk can always be gone on from."""
+        bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+        if bad:
+            raise RunFailed(
+                f"{bad[0]} is not finite at step {self.progress.step:,}, so it is not saved: lower training.learning_rate "
+                "or set training.clip_norm and begin anew with --fresh; the last checkpoint stands"
+            )
 
     def _point_best(self) -> None:
         last = self.run.pointer("last")
