@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help install demo test test-slow bench check format clean
+.PHONY: help install demo test test-slow torture bench check format clean
 help:
 	@echo "make demo       train on the demo corpus, translate, evaluate (about three minutes)"
 	@echo "make test       format, lint, types, tests (under ten minutes)"
 	@echo "make test-slow  the whole matrix of cells and attentions, and the long forms of the tests"
+	@echo "make torture    kills, damage, full disks and hostile input, long forms (about half an hour)"
 	@echo "make bench      speed, memory and growth on this machine (QUICK=1: about a minute)"
 	@echo "make check      format, lint and types alone"
 	@echo "make install    the environment alone"
@@ -38,6 +39,9 @@ test: check
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -rs -n 2 --dist worksteal -m slow --durations=10
+
+torture: $(INSTALLED)
+	$(BIN)/python -m pytest -rs -n 2 --dist worksteal --torture tests/torture
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --learn 30)

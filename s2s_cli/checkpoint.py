@@ -133,9 +133,8 @@ class Checkpoint:
         try:
             content = json.loads(read_regular(self.path / MANIFEST, MOST_MANIFEST_BYTES))
             if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
-                raise UserError(
-                    f"{self.path}: a checkpoint of format {json.dumps(content['format'])[:40]}; this s2s reads {FORMAT}"
-                )
+                found = " ".join(str(content["format"]).split())[:40]
+                raise UserError(f"{self.path}: a checkpoint of format {found}; this s2s reads {FORMAT}")
             digest = content.pop("sha256")
             if digest != _digest(content) or not isinstance(content["files"], dict):
                 raise damaged

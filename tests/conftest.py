@@ -8,6 +8,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -30,6 +31,26 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What the tests translate is kept for them alone.
 os.environ["S2S_CACHE"] = tempfile.mkdtemp(prefix="s2s-tests-")
 atexit.register(shutil.rmtree, os.environ["S2S_CACHE"], ignore_errors=True)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--torture", action="store_true", help="the long forms of tests/torture, and their figures")
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """How often to do a thing: first in `make test`, then in `make torture`."""
+    return lambda quick, long: long if request.config.getoption("--torture") else quick
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """What `record_property("figure", ...)` told, for docs/reliability.md."""
+    reports = terminalreporter.getreports("passed") if config.getoption("--torture") else []
+    for report in sorted(reports, key=lambda report: report.nodeid):
+        for name, text in report.user_properties:
+            if name == "figure":
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {text}")
+
 
 SPECIALS = Specials(pad=0, unk=1, bos=2, eos=3)
 

@@ -244,8 +244,9 @@ class Trainer:
         bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
         if bad:
             raise RunFailed(
-                f"{bad[0]} is not finite at step {self.progress.step:,}, so it is not saved: lower training.learning_rate "
-                "or set training.clip_norm and begin anew with --fresh; the last checkpoint stands"
+                f"{bad[0]} is not finite at step {self.progress.step:,}, so it is not saved: lower "
+                "training.learning_rate or set training.clip_norm and begin anew with --fresh; the last checkpoint "
+                "stands"
             )
 
     def _point_best(self) -> None:
