@@ -42,7 +42,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a name is that of a folder which a save was writing when it was killed."""
+    """Whether a name is that of a file or folder which was being written when its process was killed."""
     return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
@@ -64,7 +64,7 @@ class RunDirectory:
         return self.config_path.exists()
 
     def create(self) -> None:
-        """Makes the folders.
+        """Makes the folders, and removes files that were being written when a trainer was killed.
 
         Raises:
             UserError: where something else already stands there.
@@ -74,6 +74,9 @@ class RunDirectory:
         try:
             self.tokenizer_path.mkdir(parents=True, exist_ok=True)
             self.checkpoints_path.mkdir(exist_ok=True)
+            for folder in (self.path, self.tokenizer_path, self.corpus_path):
+                for leftover in filter(is_leftover, folder.glob(".*.tmp")):
+                    leftover.unlink()
         except OSError as error:
             raise UserError(f"{self.path}: cannot make the run directory: {error.strerror}") from None
 
