@@ -250,8 +250,8 @@ def evaluate(
         use_cache=not no_cache,
     )
     from s2s_cli import ci
-    from s2s_cli.display import print_details, print_outcome, write_json, write_result
-    from s2s_cli.files import check_destinations
+    from s2s_cli.display import print_details, print_outcome, write_json
+    from s2s_cli.files import check_destinations, write_result
     from s2s_cli.report.page import render
 
     written = {"--json": None if json_ in (None, "-") else Path(json_ or ""), "--junit": junit, "--report": report}
@@ -263,9 +263,9 @@ def evaluate(
     if json_:
         write_json(json_, outcome.as_json())
     if junit:
-        write_result("--junit", junit, ci.junit(outcome).encode(errors="replace"))
+        write_result(junit, ci.junit(outcome).encode(errors="replace"))
     if report:
-        write_result("--report", report, page.encode(errors="backslashreplace"))
+        write_result(report, page.encode(errors="backslashreplace"))
     if json_ != "-":
         print_outcome(outcome, plain)
         if details:
@@ -303,10 +303,9 @@ def plot(
     beam: BeamOption = None,
 ) -> None:
     """Draw to PNG, SVG or PDF; needs matplotlib: pip install 's2s-cli[plot]'."""
-    from s2s_cli.files import check_destinations
+    from s2s_cli.files import check_destinations, write_result
 
     check_destinations({"--output": output})
-    from s2s_cli.display import write_result
     from s2s_cli.report.drawing import draw
     from s2s_cli.score.request import Request
 
@@ -319,7 +318,7 @@ def plot(
         test=(test,) if test else (),
         beam=beam,
     )
-    write_result("--output", output, draw(kind, request, text, output, _say))
+    write_result(output, draw(kind, request, text, output, _say))
 
 
 @config_app.command("show", epilog=_examples("s2s config show --config configs/demo.yaml --set model.dropout=0.1"))
@@ -341,7 +340,8 @@ def config_schema() -> None:
 
 
 def _say(message: str) -> None:
-    print(message, file=sys.stderr)
+    with contextlib.suppress(OSError):  # whoever read our standard error may have gone: the exit code still tells
+        print(message, file=sys.stderr)
 
 
 def main() -> NoReturn:
@@ -349,10 +349,23 @@ def main() -> NoReturn:
     from s2s_cli.signals import raise_on_signal
 
     raise_on_signal()
+    _replace_closed_streams()
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     sys.exit(_guarded())
+
+
+def _replace_closed_streams() -> None:
+    """Where a stream is closed, the next file to be opened would get its number. Input is then empty; what is written
+    to standard output fails, as it must."""
+    for number, name, flags in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, flags)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
 
 
 def _discard_output() -> None:
@@ -379,7 +392,7 @@ def _guarded() -> int:
         _discard_output()
         if error.errno == errno.EPIPE:
             return 128 + 13
-        if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EBADF):
             _say(f"s2s: error: cannot write the output: {error.strerror}")
             return 3
         traceback.print_exc()

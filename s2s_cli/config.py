@@ -21,7 +21,7 @@ MonitorName = Literal["loss", "perplexity", "bleu", "chrf", "chrf++", "ter"]
 LOWER_IS_BETTER = frozenset({"ter", "loss", "perplexity"})
 BleuTokenizer = Literal["13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "spm", "flores101", "flores200", "none"]
 Precision = Literal["auto", "fp32", "bf16"]
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=10**12)]
 Width = Annotated[int, Field(gt=0, le=65_536)]
 Layers = Annotated[int, Field(gt=0, le=100)]
 File = Annotated[Path, Field(strict=False)]

@@ -17,6 +17,8 @@ from s2s_cli.config import CHANGEABLE, Config, Section
 from s2s_cli.errors import UserError, suggest
 from s2s_cli.yaml12 import KeyPath
 
+MOST_PROBLEMS = 20
+
 _INDEX = re.compile(r"[0-9]{1,5}")
 _KEY = re.compile(r"(?!constrained-)[a-z0-9_+-]+")
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*")
@@ -147,7 +149,9 @@ def _validate(data: Any, lines: dict[KeyPath, int], name: str, folder: Path, fro
         # Through JSON, since strict mode takes JSON's lists and strings for tuples and paths.
         config = Config.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
-        problems = [_describe(dict(item), lines, name, from_options) for item in error.errors()]
+        problems = [_describe(dict(item), lines, name, from_options) for item in error.errors()[: MOST_PROBLEMS + 1]]
+        if error.error_count() > MOST_PROBLEMS:
+            problems[MOST_PROBLEMS:] = [f"{name}: and {error.error_count() - MOST_PROBLEMS:,} problems more"]
         raise UserError("\n".join(dict.fromkeys(problems))) from None
 
     def absolute(path: Path, at: KeyPath) -> Path:

@@ -18,9 +18,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from s2s_cli.errors import UserError
 from s2s_cli.evaluate import Score
-from s2s_cli.files import disk_error, write_atomically
+from s2s_cli.files import write_result
 from s2s_cli.score.analysis import Details
 from s2s_cli.score.result import Outcome
 
@@ -188,19 +187,4 @@ def write_json(destination: str, content: Mapping[str, Any]) -> None:
     if destination == "-":
         sys.stdout.write(text)
     else:
-        write_result("--json", Path(destination), text.encode(errors="backslashreplace"))
-
-
-def write_result(option: str, path: Path, content: bytes) -> None:
-    """A file that the user asked for.
-
-    Raises:
-        UserError: where its folder is missing, or it may not be written.
-        RunFailed: where the disk refuses.
-    """
-    try:
-        write_atomically(path, content)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        raise UserError(f"{option} {path}: cannot write it: {error.strerror}") from None
-    except OSError as error:
-        raise disk_error(error, f"cannot write {path}") from None
+        write_result(Path(destination), text.encode(errors="backslashreplace"))

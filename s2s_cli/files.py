@@ -123,6 +123,20 @@ def disk_error(error: OSError, doing: str) -> S2SError:
     return RunFailed(f"{doing}: {what}{where}; what was saved before is untouched")
 
 
+def write_result(path: Path, content: bytes) -> None:
+    """A file that the user asked for.
+
+    Raises:
+        UserError: where its folder is missing, or it may not be written.
+        RunFailed: where the disk refuses.
+    """
+    try:
+        with replaced_when_done(path, sys.stdout) as file:
+            file.write(content)
+    except OSError as error:
+        raise disk_error(error, f"cannot write {path}") from None
+
+
 @contextmanager
 def open_binary(path: Path | None, default: IO[str]) -> Iterator[BinaryIO]:
     """A file to read bytes from, or the bytes under a text stream where no path is given."""
@@ -139,24 +153,25 @@ def open_binary(path: Path | None, default: IO[str]) -> Iterator[BinaryIO]:
 
 @contextmanager
 def replaced_when_done(path: Path | None, default: IO[str]) -> Iterator[BinaryIO]:
-    """A file to write bytes to, which takes its name only when all went well; or the bytes under a text stream."""
+    """A file to write bytes to, which takes its name only when all went well; or the bytes under a text stream.
+
+    A link stays one, and its target is replaced; a device or a pipe cannot be replaced, and is written to.
+    """
     if path is None:
         yield default.buffer  # type: ignore[attr-defined]
         return
-    if path.is_dir():
-        raise UserError(f"{path}: cannot write it: this is a folder")
-    if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
-        with open(path, "wb") as file:
-            yield file
-        return
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    real = path.resolve()
+    in_place = real.exists() and not real.is_file()
+    written = real if in_place else real.with_name(f".{real.name}.{os.getpid()}.tmp")
     try:
-        with open(aside, "wb") as file:
-            yield file
-        aside.replace(path)
-    except OSError as error:
-        if error.filename is None:
-            raise
+        file = open(written, "wb")  # noqa: SIM115  (closed below; only the opening is guarded)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise UserError(f"{path}: cannot write it: {error.strerror}") from None
+    try:
+        with file:
+            yield file
+        if not in_place:
+            written.replace(real)
     finally:
-        aside.unlink(missing_ok=True)
+        if not in_place:
+            written.unlink(missing_ok=True)

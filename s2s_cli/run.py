@@ -15,9 +15,10 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from s2s_cli import __version__
 from s2s_cli.config import Config
@@ -204,13 +205,35 @@ class RunDirectory:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                file.seek(0)
-                holder = file.read(32).decode("ascii", "replace").strip() or "another process"
-                raise UserError(f"{self.path}: process {holder} is training here; wait, or choose --run") from None
+                raise UserError(
+                    f"{self.path}: {_holder(file)} is training here; wait, or choose another folder with --run"
+                ) from None
             file.truncate(0)
             file.write(f"{os.getpid()}\n".encode())
             file.flush()
             yield
+
+
+def _holder(lock: BinaryIO) -> str:
+    """Who holds a run: it writes its number just after it got the lock, over that of whoever held it before."""
+    for _ in range(20):
+        lock.seek(0)
+        number = lock.read(32).strip()
+        if number.isdigit() and _is_running(int(number)):
+            return f"process {int(number)}"
+        time.sleep(0.05)
+    return "another process"
+
+
+def _is_running(process: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def record_latest(run: RunDirectory) -> None:

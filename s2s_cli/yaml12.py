@@ -16,9 +16,11 @@ from s2s_cli.errors import UserError
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 100_000
 MAX_DEPTH = 20
+MAX_KEY = 200
 
+_NO_TEXT = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # controls, line ends, half characters
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -109,6 +111,8 @@ def _value(
             if not isinstance(key_node, yaml.ScalarNode):
                 raise UserError(f"{name}:{key_line}: a key must be a word")
             key = str(key_node.value)
+            if len(key) > MAX_KEY or _NO_TEXT.search(key):
+                raise UserError(f"{name}:{key_line}: no key is {key[:40]!a}: too long, or it cannot be printed")
             if key in mapping:
                 raise UserError(f"{name}:{key_line}: the key '{key}' stands here twice")
             lines[(*path, key)] = key_line

@@ -356,6 +356,60 @@ def test_misaligned_and_empty_training_text(tmp_path: Path) -> None:
     assert b"no lines to train on" in done.stderr
 
 
+def shell(command: str, cwd: Path) -> subprocess.CompletedProcess[bytes]:
+    """`s2s` in a shell, which can close streams and lay pipes."""
+    program = f"{sys.executable} -m s2s_cli"
+    return subprocess.run(
+        ["sh", "-c", command.replace("s2s", program, 1)],
+        cwd=cwd,
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("s2s config schema >&-", 3),
+        ("s2s --help >&-", 3),
+        ("echo copy a | s2s translate >&-", 3),
+        ("s2s evaluate --json - >&-", 3),
+        ("s2s translate <&-", 0),
+        ("s2s config schema 2>&- >/dev/null", 0),
+    ],
+)
+def test_a_closed_stream_is_told_and_no_traceback(trained: Path, command: str, code: int) -> None:
+    done = shell(command, trained)
+    assert done.returncode == code, done.stderr.decode()
+    assert done.stderr.count(b"\n") == (code > 0)
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_an_exit_code_stands_though_nobody_can_be_told(trained: Path) -> None:
+    assert shell("s2s translate --model nowhere 2>/dev/full", trained).returncode == 2
+    assert shell("s2s evaluate --min bleu=101 2>/dev/full", trained).returncode == 1
+
+
+def test_results_go_through_pipes_and_links_and_leave_them_there(trained: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to("target")
+    for option in ("--json", "--junit", "--report", "--output"):
+        with subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE) as reader:
+            done = toy.s2s("evaluate", option, tmp_path / "pipe", cwd=trained)
+            assert done.returncode == 0, done.stderr.decode()
+            assert reader.communicate(timeout=60)[0].count(b"\n") > 1
+        assert (tmp_path / "pipe").is_fifo()
+        assert toy.s2s("evaluate", option, tmp_path / "link", cwd=trained).returncode == 0
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "target").read_text() != "old"
+        assert toy.s2s("evaluate", option, "/dev/null", cwd=trained).returncode == 0
+        assert Path("/dev/null").is_char_device()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "pipe", "target"]
+
+
 def test_a_second_trainer_is_refused_and_told_who_holds_the_run(tmp_path: Path) -> None:
     path = toy.write_config(tmp_path, training__max_steps=100_000)
     root = str(Path(__file__).parent.parent)

@@ -143,6 +143,17 @@ def test_missing_files_are_named_with_line_and_key(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}:2: data.train.target: no such file: {tmp_path / 'gone'}"
 
 
+def test_of_many_problems_the_first_are_told(tmp_path: Path) -> None:
+    numbers = ",".join("1" * 20_000)
+    path = tmp_path / "config.yaml"
+    path.write_text(f"tokenizer:\n  user_symbols: [{numbers}]\n")
+    with pytest.raises(UserError) as caught:
+        load_config(path)
+    lines = str(caught.value).splitlines()
+    assert len(lines) < 30
+    assert "problems more" in lines[-1]
+
+
 def test_what_is_left_out_has_its_default(tmp_path: Path) -> None:
     config = read(tmp_path, MINIMAL)
     assert config.tokenizer == TokenizerConfig()

@@ -178,6 +178,15 @@ def test_nesting_up_to_the_limit_is_read() -> None:
     assert value == []
 
 
+@pytest.mark.parametrize("key", [r'"\ud800"', r'"\0"', r'"a\tb"', r'"\e[31m"', "k" * 201])
+def test_a_key_that_cannot_be_shown_is_refused(key: str) -> None:
+    told = refusal(f"a:\n  ? {key}\n  : 1\n")
+    assert "no key is" in told
+    assert ":2:" in told
+    assert told.isprintable()
+    assert len(told) < 300
+
+
 def test_text_that_is_too_large_is_refused_before_it_is_read() -> None:
     began = time.process_time()
     assert "larger" in refusal("a: 1\n" * MAX_BYTES)
@@ -235,8 +244,11 @@ class PlainDumper(yaml.SafeDumper):
 # Without digits, a string that PyYAML (YAML 1.1) writes plain is a string in YAML 1.2 too.
 words = st.text(st.characters(exclude_categories=("Cs", "Nd")), max_size=20).filter(lambda word: "${" not in word)
 leaves = st.none() | st.booleans() | st.integers(-(10**200), 10**200) | st.floats(allow_nan=False) | words
+keys = st.text(st.characters(exclude_categories=("C", "Zl", "Zp", "Nd")), max_size=20).filter(
+    lambda key: "${" not in key
+)
 trees = st.recursive(
-    leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(words, inner, max_size=4), max_leaves=12
+    leaves, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4), max_leaves=12
 )
 
 

@@ -193,4 +193,6 @@ def _explain(message: str, config: TokenizerConfig, side: str) -> str:
             f"{key}: {size} is too small for the characters of the {side} text; the smallest that holds them "
             f"is {match[1]} (or lower tokenizer.character_coverage)"
         )
+    if "sentences_.empty()" in message:
+        return f"data.train: every line of the {side} text is blank"
     return f"tokenizer: SentencePiece cannot train on the {side} text: {' '.join(message.split())}"

@@ -19,7 +19,7 @@ from s2s_cli.evaluate import (
     sentence_scores,
     tokenization_hint,
 )
-from s2s_cli.files import is_there, write_atomically
+from s2s_cli.files import is_there, write_result
 from s2s_cli.run import find_model
 from s2s_cli.score import testset
 from s2s_cli.score.analysis import Details, break_down
@@ -100,7 +100,7 @@ class Evaluator:
                 evaluation = self._score(system, test)
                 if self.request.output:
                     lines = "".join(f"{line}\n" for line in evaluation.translations)
-                    write_atomically(self.request.output, lines.encode())
+                    write_result(self.request.output, lines.encode())
                 found.append(self._judge(evaluation, baseline))
         return Outcome(tuple(found))
 
