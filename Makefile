@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+FUZZ_SECONDS ?= 60
 
 .PHONY: help install demo test test-slow torture bench check format clean
 help:
@@ -41,7 +42,11 @@ test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -rs -n 2 --dist worksteal -m slow --durations=10
 
 torture: $(INSTALLED)
-	$(BIN)/python -m pytest -rs -n 2 --dist worksteal --torture tests/torture
+	$(BIN)/python -m pytest -rs -n 2 --dist worksteal --torture tests/torture tests/test_old_models.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torture]'
+	for target in config yaml run lines; do \
+	    $(BIN)/python tests/torture/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=0 -verbosity=0 || exit 1; \
+	done
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --learn 30)

@@ -14,6 +14,7 @@ import typer
 
 from s2s_cli import __version__
 from s2s_cli.errors import GATE_MISSED, INTERNAL_ERROR, S2SError, Stopped, UserError
+from s2s_cli.files import DISK_FAULTS
 
 app = typer.Typer(
     name="s2s",
@@ -392,7 +393,7 @@ def _guarded() -> int:
         _discard_output()
         if error.errno == errno.EPIPE:
             return 128 + 13
-        if error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EBADF):
+        if error.errno in (*DISK_FAULTS, errno.EBADF):
             _say(f"s2s: error: cannot write the output: {error.strerror}")
             return 3
         traceback.print_exc()

@@ -14,6 +14,7 @@ from typing import IO, BinaryIO
 
 from s2s_cli.errors import RunFailed, S2SError, UserError
 
+DISK_FAULTS = frozenset({errno.ENOSPC, errno.EIO, errno.EDQUOT})
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)  # for a pipe's writer; and no links
 
 
@@ -114,6 +115,13 @@ def check_destinations(paths: Mapping[str, Path | None]) -> None:
         if place in seen:
             raise UserError(f"{seen[place]} and {option}: both would write {path}")
         seen[place] = option
+
+
+def cannot_make(error: OSError, doing: str, advice: str = "") -> S2SError:
+    """As `disk_error` where the disk is at fault; else the user's to mend, with advice."""
+    if error.errno in DISK_FAULTS:
+        return disk_error(error, doing)
+    return UserError(f"{doing}: {error.strerror}{advice}")
 
 
 def disk_error(error: OSError, doing: str) -> S2SError:

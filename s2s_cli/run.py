@@ -25,7 +25,7 @@ from s2s_cli.config import Config
 from s2s_cli.config_file import dump_config, parse_config
 from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.errors import UserError
-from s2s_cli.files import read_regular, sha256, write_atomically
+from s2s_cli.files import cannot_make, read_regular, sha256, write_atomically
 
 FORMAT = 1
 MOST_CONFIG_BYTES, MOST_TOKENIZER_BYTES, MOST_POINTER_BYTES = 1 << 20, 1 << 28, 1 << 10
@@ -79,7 +79,7 @@ class RunDirectory:
                 for leftover in filter(is_leftover, folder.glob(".*.tmp")):
                     leftover.unlink()
         except OSError as error:
-            raise UserError(f"{self.path}: cannot make the run directory: {error.strerror}") from None
+            raise cannot_make(error, f"{self.path}: cannot make the run directory") from None
 
     def write_config(self, config: Config) -> None:
         """Writes the resolved config."""
@@ -200,7 +200,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             file = open(self.path / "lock", "a+b")  # noqa: SIM115  (closed below; only the opening is guarded)
         except OSError as error:
-            raise UserError(f"{self.path}: cannot be a run directory: {error.strerror}; choose another --run") from None
+            raise cannot_make(error, f"{self.path}: cannot be a run directory", "; choose another --run") from None
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
