@@ -14,7 +14,7 @@ import typer
 
 from s2s_cli import __version__
 from s2s_cli.errors import GATE_MISSED, INTERNAL_ERROR, S2SError, Stopped, UserError
-from s2s_cli.files import DISK_FAULTS
+from s2s_cli.files import DISK_FAULTS, disk_error
 
 app = typer.Typer(
     name="s2s",
@@ -394,8 +394,9 @@ def _guarded() -> int:
         if error.errno == errno.EPIPE:
             return 128 + 13
         if error.errno in (*DISK_FAULTS, errno.EBADF):
-            _say(f"s2s: error: cannot write the output: {error.strerror}")
-            return 3
+            told = disk_error(error, "cannot write the output")
+            _say(f"s2s: error: {told}")
+            return told.exit_code
         traceback.print_exc()
         return INTERNAL_ERROR
     except Exception:
