@@ -186,6 +186,8 @@ def test_a_signal_is_obeyed_within_a_step(
     while sent < rounds(2, 50):
         process = child.start(context, folder, *TRAIN, steps=True)
         process.join(draw.uniform(0.2, 0.9) * seconds)
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGSTOP)  # so that it takes no step while we look
         steps = (folder / "steps").read_text().split()
         before = int(steps[-1]) if steps else 0
         if not before and process.exitcode is None:
@@ -194,6 +196,7 @@ def test_a_signal_is_obeyed_within_a_step(
             continue
         if process.exitcode is None:
             os.kill(process.pid, number)
+            os.kill(process.pid, signal.SIGCONT)
         ended = child.end(process, folder)
         if ended.code == 0:  # it was too late
             anew(folder)
@@ -204,7 +207,7 @@ def test_a_signal_is_obeyed_within_a_step(
         after = int((folder / "steps").read_text().split()[-1])
         assert saved == after
         most = max(most, after - before)
-        assert after - before <= 1 + 1, "one step in work, and one that ended while we looked"
+        assert after - before <= 1
         if draw.random() < 0.3:
             goes_on_to_the_same_end(context, folder, run)
             anew(folder)
@@ -216,7 +219,7 @@ def test_a_signal_is_obeyed_within_a_step(
 def test_a_second_signal_ends_at_once(
     number: signal.Signals, folder: Path, context: Any, whole: tuple[Path, list[int], float]
 ) -> None:
-    child.write_task(folder, training__batch_tokens=20_000, training__accumulate=50)  # steps of many seconds
+    child.write_task(folder, training__batch_tokens=20_000, training__accumulate=1000)  # steps of many seconds
     process = child.start(context, folder, *TRAIN)
     log = folder / "runs" / "toy" / "train.log"
     while not (log.exists() and "model:" in log.read_text()):
@@ -226,7 +229,8 @@ def test_a_second_signal_ends_at_once(
     began = time.perf_counter()
     os.kill(process.pid, number)
     assert child.end(process, folder).code == 128 + number
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - began < 5
+    assert not (folder / "runs" / "toy" / "last").exists(), "it did not wait for the step, nor for a save"
 
 
 def start_torchrun(folder: Path) -> subprocess.Popen[bytes]:
