@@ -19,7 +19,6 @@ from s2s_cli.search import Model
 
 GRAPHS = 64  # kept at once; they share their memory
 WORTHWHILE = 4  # steps of one shape before it is recorded, which costs about as much as so many
-NEVER = 2**40
 
 Record = Callable[[Callable[[], Step]], tuple[Callable[[], None], Step]]
 """Of a step on tensors that stay where they are: what runs it again, and the tensors in which its results appear."""
@@ -44,6 +43,7 @@ class CapturedModel:
         self._record = record or _CudaRecorder()
         self._seen: Counter[Sequence[torch.Size]] = Counter()
         self._recorded: OrderedDict[Sequence[torch.Size], _Recorded] = OrderedDict()
+        self._records = True
         self.encode = model.encode
 
     def step(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step:
@@ -53,15 +53,16 @@ class CapturedModel:
         recorded = self._recorded.get(shapes)
         if recorded is None:
             self._seen[shapes] += 1
-            if self._seen[shapes] <= WORTHWHILE:
+            if self._seen[shapes] <= WORTHWHILE or not self._records:
                 return self.model.step(tokens_BQ, state, memory)
             try:
                 recorded = self._recorded[shapes] = self._make(inputs, state)
             except RuntimeError:  # no memory for another, or a driver that cannot: the step itself is as good
-                self._seen[shapes] = -NEVER
+                self._records = False
                 return self.model.step(tokens_BQ, state, memory)
             if len(self._recorded) > GRAPHS:
-                self._recorded.popitem(last=False)
+                oldest, _ = self._recorded.popitem(last=False)
+                del self._seen[oldest]
         self._recorded.move_to_end(shapes)
         for own, given in zip(recorded.inputs, inputs, strict=True):
             own.copy_(given)
@@ -78,18 +79,24 @@ class CapturedModel:
 
 
 class _CudaRecorder:
-    """Records on a stream of its own after one run to warm up, as PyTorch's notes on CUDA graphs want it."""
+    """Records on a stream of its own after one run to warm up, as PyTorch's notes on CUDA graphs want it.
+
+    `torch.cuda.graph` would give back the memory that training has cached, and stay on its stream after a failure.
+    """
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def __call__(self, step: Callable[[], Step]) -> tuple[Callable[[], None], Step]:
-        self._stream.wait_stream(torch.cuda.current_stream())
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
         with torch.cuda.stream(self._stream):
             step()
-        torch.cuda.current_stream().wait_stream(self._stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            found = step()
+            torch.cuda.synchronize()
+            graph.capture_begin(pool=self._pool)
+            try:
+                found = step()
+            finally:
+                graph.capture_end()
         return graph.replay, found

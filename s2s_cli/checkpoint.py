@@ -274,9 +274,8 @@ def _is_whole(path: Path, config: Config, tokenizer: str) -> bool:
     return True
 
 
-def average(checkpoints: Sequence[Checkpoint]) -> dict[str, Tensor]:
+def average(models: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of the weights of several checkpoints."""
-    models = [checkpoint.model() for checkpoint in checkpoints]
     return {
         name: torch.stack([model[name].double() for model in models]).mean(0).to(models[0][name].dtype)
         for name in models[0]

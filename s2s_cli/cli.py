@@ -357,6 +357,9 @@ def main() -> NoReturn:
     sys.exit(_guarded())
 
 
+_closed: set[str] = set()
+
+
 def _replace_closed_streams() -> None:
     """Where a stream is closed, the next file to be opened would get its number. Input is then empty; what is written
     to standard output fails, as it must."""
@@ -367,6 +370,7 @@ def _replace_closed_streams() -> None:
                 os.dup2(descriptor, number)
                 os.close(descriptor)
             setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+            _closed.add(name)
 
 
 def _discard_output() -> None:
@@ -393,7 +397,7 @@ def _guarded() -> int:
         _discard_output()
         if error.errno == errno.EPIPE:
             return 128 + 13
-        if error.errno in (*DISK_FAULTS, errno.EBADF):
+        if error.errno in DISK_FAULTS or (error.errno == errno.EBADF and "stdout" in _closed):
             told = disk_error(error, "cannot write the output")
             _say(f"s2s: error: {told}")
             return told.exit_code

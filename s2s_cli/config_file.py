@@ -18,6 +18,8 @@ from s2s_cli.errors import UserError, suggest
 from s2s_cli.yaml12 import KeyPath
 
 MOST_PROBLEMS = 20
+MOST_RESOLVED = 1 << 24
+"""Characters of a config that `dump_config` wrote: every key, whole paths."""
 
 _INDEX = re.compile(r"[0-9]{1,5}")
 _KEY = re.compile(r"(?!constrained-)[a-z0-9_+-]+")
@@ -71,7 +73,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, files_exist: bool 
 
 def parse_config(text: str, name: str, folder: Path) -> Config:
     """Reads what `dump_config` wrote: as `load_config` from a file in `folder`, but every value stands for itself."""
-    data, lines = yaml12.parse(text, name, fill=False)
+    data, lines = yaml12.parse(text, name, fill=False, most=MOST_RESOLVED)
     return _validate(data, lines, name, folder, [])
 
 

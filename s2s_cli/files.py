@@ -37,13 +37,16 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | _NO_WAITING)
     except ValueError as error:  # a name that no system allows
         raise OSError(errno.EINVAL, str(error), str(path)) from None
-    with open(descriptor, "rb") as file:
-        about = os.fstat(file.fileno())
+    try:
+        about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             raise OSError(errno.EINVAL, "this is no regular file", str(path))
         if about.st_size > (_memory() if most is None else most):
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
-        return file.read()
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def _memory() -> int:
@@ -106,8 +109,8 @@ def check_destinations(paths: Mapping[str, Path | None]) -> None:
         if path is None:
             continue
         try:
-            writable = not path.is_dir() and path.parent.is_dir() and os.access(path.parent, os.W_OK)
-            place = path.resolve()
+            place, in_place = _destination(path)
+            writable = not place.is_dir() and os.access(place if in_place else place.parent, os.W_OK)
         except (OSError, ValueError):  # a name that no system allows
             writable, place = False, path
         if not writable:
@@ -168,18 +171,31 @@ def replaced_when_done(path: Path | None, default: IO[str]) -> Iterator[BinaryIO
     if path is None:
         yield default.buffer  # type: ignore[attr-defined]
         return
-    real = path.resolve()
-    in_place = real.exists() and not real.is_file()
+    refusal = f"{path}: cannot write it"
+    real, in_place = _destination(path)
     written = real if in_place else real.with_name(f".{real.name}.{os.getpid()}.tmp")
     try:
         file = open(written, "wb")  # noqa: SIM115  (closed below; only the opening is guarded)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        raise UserError(f"{path}: cannot write it: {error.strerror}") from None
+    except OSError as error:
+        raise cannot_make(error, refusal) from None
     try:
         with file:
             yield file
+            if not in_place:
+                file.flush()
+                os.fsync(file.fileno())
         if not in_place:
-            written.replace(real)
+            try:
+                written.replace(real)
+                sync_folder(real.parent)
+            except OSError as error:
+                raise cannot_make(error, refusal) from None
     finally:
         if not in_place:
             written.unlink(missing_ok=True)
+
+
+def _destination(path: Path) -> tuple[Path, bool]:
+    """Where a result goes, and whether it is written there in place, as into a device or a pipe; links are followed."""
+    in_place = path.exists() and not path.is_file()
+    return (path, True) if in_place else (Path(os.path.realpath(path)), False)

@@ -28,12 +28,13 @@ from s2s_cli.errors import UserError
 from s2s_cli.files import cannot_make, read_regular, sha256, write_atomically
 
 FORMAT = 1
-MOST_CONFIG_BYTES, MOST_TOKENIZER_BYTES, MOST_POINTER_BYTES = 1 << 20, 1 << 28, 1 << 10
+MOST_CONFIG_BYTES, MOST_TOKENIZER_BYTES, MOST_POINTER_BYTES = 1 << 24, 1 << 28, 1 << 13
 MOST_METRICS_BYTES = 1 << 30
 RUNS = Path("runs")
 ENVIRONMENT = "S2S_MODEL"
 
 _HEADER = re.compile(r"# s2s run, format (\d{1,9}), written by s2s (\S{1,40}), sha256 ([0-9a-f]{64})\n")
+_ASIDE = re.compile(r"\.(config\.yaml|best|last|metrics\.jsonl|corpus\.json|(shared|source|target)\.model)\.\d+\.tmp")
 _CHECKPOINT = re.compile(r"(step|average)-\d{8,}")
 
 
@@ -43,7 +44,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a name is that of a file or folder which was being written when its process was killed."""
+    """Whether a name is that of a folder which a save was writing when it was killed."""
     return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
@@ -76,8 +77,9 @@ class RunDirectory:
             self.tokenizer_path.mkdir(parents=True, exist_ok=True)
             self.checkpoints_path.mkdir(exist_ok=True)
             for folder in (self.path, self.tokenizer_path, self.corpus_path):
-                for leftover in filter(is_leftover, folder.glob(".*.tmp")):
-                    leftover.unlink()
+                for path in folder.glob(".*.tmp"):
+                    if _ASIDE.fullmatch(path.name) and path.is_file():
+                        path.unlink()
         except OSError as error:
             raise cannot_make(error, f"{self.path}: cannot make the run directory") from None
 
@@ -95,8 +97,10 @@ class RunDirectory:
         """
         try:
             text = read_regular(self.config_path, MOST_CONFIG_BYTES).decode("utf-8")
-        except OSError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(f"{self.path}: no run is here ({error.strerror}: config.yaml)") from None
+        except OSError as error:
+            raise UserError(f"{self.config_path}: cannot read it: {error.strerror}") from None
         except UnicodeDecodeError:
             raise UserError(f"{self.config_path}: damaged (not UTF-8)") from None
         header = _HEADER.match(text)
@@ -279,12 +283,18 @@ def find_model(path: Path | None) -> tuple[RunDirectory, Path]:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`, those left out that a crash tore; none where there is no such file."""
+    """The lines of a `metrics.jsonl`, those left out that a crash tore; none where there is no such file.
+
+    Raises:
+        UserError: where it cannot be read.
+    """
     found = []
     try:
         text = read_regular(path, MOST_METRICS_BYTES).decode("utf-8", "replace")
-    except OSError:
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise cannot_make(error, f"{path}: cannot read it") from None
     for line in text.splitlines():
         try:
             row = json.loads(line)

@@ -158,10 +158,12 @@ class Translator:
         with self._memory_explained(), torch.inference_mode():
             if self._ready is None:
                 self._ready = SearchModel(self.model, choose_precision(self.config.precision, self.device))
-                self._captured = CapturedModel(self._ready) if self.device.type == "cuda" else None
             size = self.model.decoder.gates * len(self.tokenizer.target)
             if self._ready.table_VG is None and steps >= len(self.tokenizer.target) and 4 * size <= TABLE_BYTES:
                 self._ready.make_table()
+                self._captured = None  # its graphs look nothing up
+            if self.device.type == "cuda" and self._captured is None:
+                self._captured = CapturedModel(self._ready)
             return self._captured or self._ready
 
     def _decode(self, model: Model, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:

@@ -16,7 +16,7 @@ from s2s_cli.errors import UserError
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
-MAX_BYTES = 100_000
+MAX_BYTES = 250_000
 MAX_DEPTH = 20
 MAX_KEY = 200
 
@@ -61,7 +61,7 @@ for _tag, _pattern in (
 
 
 def parse(
-    text: str, name: str, *, fill: bool = True, unset: dict[KeyPath, str] | None = None
+    text: str, name: str, *, fill: bool = True, unset: dict[KeyPath, str] | None = None, most: int = MAX_BYTES
 ) -> tuple[Any, dict[KeyPath, int]]:
     """Reads one document into plain values, and the line of every key path (from 1).
 
@@ -69,13 +69,14 @@ def parse(
         text: the document. `${NAME}` in a scalar is filled from the environment before its type is read.
         name: what to call the document in errors, usually the file's name.
         fill: whether `${NAME}` means a variable; not in a document that was filled once already.
+        most: characters that the document may have.
         unset: takes up the places of variables that are not set, with an error for each; default: raise it.
 
     Raises:
         UserError: where the text is not YAML or uses what is refused; names the line.
     """
-    if len(text) > MAX_BYTES:
-        raise UserError(f"{name}: larger than {MAX_BYTES} bytes, this is no config")
+    if len(text) > most:
+        raise UserError(f"{name}: larger than {most:,} characters, this is no config")
     lines: dict[KeyPath, int] = {}
     try:
         reader = _Reader(text)

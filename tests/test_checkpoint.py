@@ -42,6 +42,8 @@ from s2s_cli.errors import RunFailed, UserError
 from s2s_cli.files import sha256
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.run import FORMAT, RunDirectory, find_model, record_latest
+from s2s_cli.train.metrics import MetricsLog
+from s2s_cli.yaml12 import MAX_BYTES
 
 SETTINGS: dict[str, Any] = {
     "data": {"train": {"source": "a", "target": "b"}, "valid": {"source": "c", "target": "d"}},
@@ -175,12 +177,12 @@ def test_the_average_is_the_mean(save_step: Saver, opened: Callable, model: Seq2
                 parameter.normal_()
         paths.append(save_step(step))
         saved.append({name: tensor.clone() for name, tensor in weights(model).items()})
-    mean = average([opened(path) for path in paths])
+    mean = average([opened(path).model() for path in paths])
     assert mean.keys() == saved[0].keys()
     for name, tensor in mean.items():
         assert tensor.dtype == saved[0][name].dtype
         torch.testing.assert_close(tensor, (saved[0][name] + saved[1][name] + saved[2][name]) / 3)
-    assert_same_tensors(average([opened(paths[1])]), saved[1])
+    assert_same_tensors(average([opened(paths[1]).model()]), saved[1])
 
 
 def test_weights_that_do_not_fit_are_refused_and_change_nothing(model: Seq2Seq) -> None:
@@ -515,6 +517,34 @@ def test_the_config_of_a_run_reads_back(run: RunDirectory, config: Config) -> No
     assert run.read_config() == config
 
 
+def test_a_config_of_many_files_is_read_back(run: RunDirectory, config: Config) -> None:
+    """It is larger than the file it came from: every key, whole paths."""
+    text = config.data.train[0]
+    many = tuple(text.model_copy(update={"name": f"a part of the corpus, {number:05}"}) for number in range(3000))
+    large = config.model_copy(update={"data": config.data.model_copy(update={"train": many})})
+    run.write_config(large)
+    assert run.config_path.stat().st_size > MAX_BYTES
+    assert run.read_config() == large
+
+
+def test_only_what_a_kill_left_is_cleared(run: RunDirectory) -> None:
+    (run.path / ".last.123.tmp").write_text("")
+    others = [run.path / ".out.txt.123.tmp", run.path / ".mine.tmp"]
+    others[0].write_text("somebody is writing this")
+    others[1].mkdir()
+    run.create()
+    assert not (run.path / ".last.123.tmp").exists()
+    assert all(path.exists() for path in others)
+
+
+def test_metrics_that_cannot_be_read_are_not_taken_for_none(run: RunDirectory, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text('{"step": 1}\n')
+    run.metrics_path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"metrics\.jsonl: cannot read it"):
+        MetricsLog(run.metrics_path).rewind(5, 5)
+    assert (tmp_path / "elsewhere").read_text() == '{"step": 1}\n'
+
+
 def test_a_damaged_config_is_refused(run: RunDirectory, config: Config) -> None:
     """Only the writer's version stands unguarded in the first line: it is there to be shown."""
     data, draw, refused = run.config_path.read_bytes(), random.Random(1), 0
@@ -575,6 +605,8 @@ def test_a_run_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
 HOLD = """
 import sys
 from pathlib import Path
+from s2s_cli.train.metrics import MetricsLog
+from s2s_cli.yaml12 import MAX_BYTES
 from s2s_cli.run import RunDirectory
 with RunDirectory(Path(sys.argv[1])).lock():
     print("held", flush=True)

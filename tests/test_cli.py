@@ -392,6 +392,22 @@ def test_an_exit_code_stands_though_nobody_can_be_told(trained: Path) -> None:
     assert shell("s2s evaluate --min bleu=101 2>/dev/full", trained).returncode == 1
 
 
+def test_standard_output_may_be_named(trained: Path) -> None:
+    plain = shell("echo copy a | s2s translate", trained).stdout
+    assert shell("echo copy a | s2s translate --output /dev/stdout", trained).stdout == plain
+    assert shell("echo copy a | s2s translate --output /dev/stdout | cat", trained).stdout == plain
+
+
+def test_a_name_that_no_disk_takes_exits_with_2(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in ("n" * 250, tmp_path / "loop" / "x"):
+        for command in (("translate", "--output"), ("evaluate", "--json")):
+            done = toy.s2s(*command, path, cwd=trained, stdin=b"copy a\n")
+            assert done.returncode == 2, done.stderr.decode()
+            assert done.stderr.count(b"s2s: error") == 1
+            assert b"Traceback" not in done.stderr
+
+
 def test_results_go_through_pipes_and_links_and_leave_them_there(trained: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "target").write_text("old")

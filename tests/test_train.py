@@ -231,6 +231,17 @@ def test_keeps_the_best_and_the_last_n_and_averages_them(tmp_path: Path) -> None
     assert "average of the last 3 checkpoints" in log
 
 
+def test_a_damaged_checkpoint_is_left_out_of_the_average(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    changes: dict[str, Any] = {"training__validate_every": 5, "training__average_last": 3}
+    train(tmp_path, "run", **changes, training__max_steps=10)
+    damaged = tmp_path / "run" / "checkpoints" / "step-00000005" / "model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    train(tmp_path, "run", **changes, training__max_steps=15)
+    told = capfd.readouterr().err
+    assert "step-00000005/model.safetensors: damaged" in told.replace("\n", "")
+    assert "average of the last 2 checkpoints" in told
+
+
 def test_plateau_lowers_the_rate_after_validations_without_progress(tmp_path: Path) -> None:
     changes = {"training__schedule": "plateau", "training__plateau_patience": 1, "training__learning_rate": 1e-9}
     train(tmp_path, "run", **changes, training__max_steps=40)

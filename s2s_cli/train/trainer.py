@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from s2s_cli import checkpoint as checkpoints
 from s2s_cli.checkpoint import Checkpoint
 from s2s_cli.data.batches import Batch, Sampler
 from s2s_cli.device import autocast, choose_precision, explain_memory
-from s2s_cli.errors import RunFailed, Stopped, UserError
+from s2s_cli.errors import Damaged, RunFailed, Stopped, UserError
 from s2s_cli.evaluate import better
 from s2s_cli.files import disk_error
 from s2s_cli.signals import StopRequest
@@ -188,8 +188,15 @@ class Trainer:
         paths = self.run.checkpoints()[-wanted:]
         if len(paths) < 2 or progress.averaged_step == progress.step:
             return
-        fingerprint = self.parts.tokenizer.fingerprint
-        mean = checkpoints.average([Checkpoint(path, self.config, fingerprint) for path in paths])
+        models = []
+        for path in paths:
+            try:
+                models.append(Checkpoint(path, self.config, self.parts.tokenizer.fingerprint).model())
+            except Damaged as error:
+                self.observer.warn(f"{error}: left out of the average")
+        if len(models) < 2:
+            return
+        mean = checkpoints.average(models)
         try:
             with borrowed_weights(self.model, mean):
                 scores, _ = validate(self.parts, self.stop)
@@ -198,7 +205,7 @@ class Trainer:
         progress.averaged_step = progress.step
         improved = better(self.config.monitor, scores[self.config.monitor], progress.best)
         figures = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
-        self.observer.info(f"average of the last {len(paths)} checkpoints: {figures}{' (best)' if improved else ''}")
+        self.observer.info(f"average of the last {len(models)} checkpoints: {figures}{' (best)' if improved else ''}")
         if improved:
             name = f"average-{progress.step:08d}"
             path = checkpoints.save(self.run, name, self.config, self.parts.tokenizer, mean)
@@ -228,7 +235,7 @@ class Trainer:
             "corpus": self.parts.train.fingerprint,
         }
         model = self.average.tensors if self.average else own
-        self._refuse_what_is_no_number({**training, **model})
+        self._refuse_what_is_no_number({**training, **self.average.tensors} if self.average else training)
         path = checkpoints.save(
             self.run, self._checkpoint_name(), self.config, self.parts.tokenizer, model, training, state
         )
@@ -254,8 +261,12 @@ class Trainer:
         keep = [last] if last else []
         if self.progress.best_checkpoint:
             best = self.run.checkpoints_path / self.progress.best_checkpoint
-            self.run.point("best", best)
-            keep.append(best)
+            if best.is_dir():
+                self.run.point("best", best)
+                keep.append(best)
+            else:  # going on from an older checkpoint, whose best is gone
+                with suppress(UserError):
+                    keep += [present] if (present := self.run.pointer("best")) else []
         checkpoints.prune(self.run, keep, max(self.config.training.keep_last, self.config.training.average_last))
 
     def resume(self, saved: Checkpoint) -> None:

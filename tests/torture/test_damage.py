@@ -132,7 +132,7 @@ def test_truncated_files_are_refused(kind: str, run: Path, rounds: Rounds, recor
     record_property("figure", f"{kind}: cut at {len(cuts)} places, each refused")
 
 
-def test_a_whole_checkpoint_is_offered_in_place_of_a_damaged_one(run: Path) -> None:
+def test_a_whole_checkpoint_is_offered_in_place_of_a_damaged_one(run: Path, trained: Path) -> None:
     for kind, command in (("weights", "--model"), ("optimizer", "last")):
         path = place(run, kind)
         kept = path.read_bytes()
@@ -146,6 +146,13 @@ def test_a_whole_checkpoint_is_offered_in_place_of_a_damaged_one(run: Path) -> N
         else:
             (run / "last").write_text(f"{offered[0].name}\n")
             load(run)
+            best = (run / "best").read_text().strip()
+            shutil.rmtree(run / "checkpoints" / "step-00000003")  # as if it had been pruned since
+            (run / "best").write_text("step-00000012\n")
+            done = toy.s2s("train", "--config", trained.parent.parent / "toy.yaml", "--run", run, cwd=run.parent)
+            assert done.returncode == 0, done.stderr.decode()
+            load_model(*find_model(run))
+            assert best == "step-00000003"
         path.write_bytes(kept)
     for file in run.glob("checkpoints/*/model.safetensors"):
         file.write_bytes(b"")
