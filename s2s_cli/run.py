@@ -4,7 +4,8 @@
 
 Only training needs `corpus/`, the tokenized text, and makes it anew where it is missing.
 
-The first line of `config.yaml` holds the format version and a SHA-256 of the rest, so that damage shows.
+The first line of `config.yaml` holds the format version and a SHA-256 of the rest and of the version of s2s that wrote
+it, so that damage shows.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class RunDirectory:
     def write_config(self, config: Config) -> None:
         """Writes the resolved config."""
         body = dump_config(config)
-        header = f"# s2s run, format {FORMAT}, written by s2s {__version__}, sha256 {sha256(body.encode())}\n"
+        header = f"# s2s run, format {FORMAT}, written by s2s {__version__}, sha256 {_seal(__version__, body)}\n"
         write_atomically(self.config_path, (header + body).encode())
 
     def read_config(self) -> Config:
@@ -112,7 +113,7 @@ class RunDirectory:
                 f"format {FORMAT}: use s2s {header[2]}"
             )
         body = text[header.end() :]
-        if sha256(body.encode()) != header[3]:
+        if header[3] not in (_seal(header[2], body), sha256(body.encode())):  # at first the version was left out
             raise UserError(f"{self.config_path}: damaged or edited: it does not match the hash in its first line")
         return parse_config(body, str(self.config_path), self.path)
 
@@ -238,6 +239,11 @@ def _is_running(process: int) -> bool:
     except (OSError, OverflowError):
         return False
     return True
+
+
+def _seal(version: str, body: str) -> str:
+    """The hash of a run's config and of who wrote it."""
+    return sha256(f"{version}\n{body}".encode())
 
 
 def record_latest(run: RunDirectory) -> None:
