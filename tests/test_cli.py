@@ -374,7 +374,7 @@ def shell(command: str, cwd: Path) -> subprocess.CompletedProcess[bytes]:
         ("s2s config schema >&-", 3),
         ("s2s --help >&-", 3),
         ("echo copy a | s2s translate >&-", 3),
-        ("s2s evaluate --json - >&-", 3),
+        ("s2s evaluate --no-cache --json - >&-", 3),
         ("s2s translate <&-", 0),
         ("s2s config schema 2>&- >/dev/null", 0),
     ],
@@ -382,7 +382,7 @@ def shell(command: str, cwd: Path) -> subprocess.CompletedProcess[bytes]:
 def test_a_closed_stream_is_told_and_no_traceback(trained: Path, command: str, code: int) -> None:
     done = shell(command, trained)
     assert done.returncode == code, done.stderr.decode()
-    assert done.stderr.count(b"s2s: error") == (code > 0)
+    assert done.stderr.count(b"\n") == (code > 0)
     assert b"Traceback" not in done.stderr
 
 
