@@ -76,15 +76,25 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Puts `data` at `path`: whoever looks there sees the old content or the new, never a part."""
+@contextmanager
+def _whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes its name when all of it is on the disk: until then the old one stands there."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write_synced(aside, data)
+        with open(aside, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Puts `data` at `path`: whoever looks there sees the old content or the new, never a part."""
+    with _whole(path) as file:
+        file.write(data)
 
 
 def is_there(path: Path) -> bool:
@@ -171,28 +181,14 @@ def replaced_when_done(path: Path | None, default: IO[str]) -> Iterator[BinaryIO
     if path is None:
         yield default.buffer  # type: ignore[attr-defined]
         return
-    refusal = f"{path}: cannot write it"
     real, in_place = _destination(path)
-    written = real if in_place else real.with_name(f".{real.name}.{os.getpid()}.tmp")
     try:
-        file = open(written, "wb")  # noqa: SIM115  (closed below; only the opening is guarded)
-    except OSError as error:
-        raise cannot_make(error, refusal) from None
-    try:
-        with file:
+        with open(real, "wb") if in_place else _whole(real) as file:
             yield file
-            if not in_place:
-                file.flush()
-                os.fsync(file.fileno())
-        if not in_place:
-            try:
-                written.replace(real)
-                sync_folder(real.parent)
-            except OSError as error:
-                raise cannot_make(error, refusal) from None
-    finally:
-        if not in_place:
-            written.unlink(missing_ok=True)
+    except OSError as error:
+        if error.filename is None:  # in writing: whoever writes tells what became of it
+            raise
+        raise cannot_make(error, f"{path}: cannot write it") from None
 
 
 def _destination(path: Path) -> tuple[Path, bool]:
