@@ -81,7 +81,7 @@ def agreement(text: Text, run: Path, beam: int, sentences: int) -> Figures:
         found[precision] = [best.text for best, *_ in translator.translate(sources)]
     same = sum(a == b for a, b in zip(*found.values(), strict=True)) / len(sources)
     scores = {
-        f"bleu_{name}": round(compute_scores(lines, references, EvaluationConfig())["bleu"].value, 2)
+        f"bleu_{name}": round(compute_scores(lines, [references], EvaluationConfig())["bleu"].value, 2)
         for name, lines in found.items()
     }
     return {"beam": beam, "the_same": round(same, 3), **scores}

@@ -6,10 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 
+from benchmarks import decoding
+from benchmarks.corpus import Text
 from benchmarks.measure import machine, matrix_rate, seconds
 from benchmarks.training import model, operations, variants
 from s2s_cli.data.batches import Batch
@@ -51,6 +55,21 @@ def test_a_median_leaves_out_the_first_call_and_the_machine_names_itself() -> No
     found = machine()
     assert found["processor"]
     assert found["matrix_gflops"]["fp32"] > 0
+
+
+def test_agreement_is_that_of_translations_and_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model that in fp32 says what it should, and in bf16 misses one line of four."""
+    said = [f"this is line number {number} of a text" for number in range(4)]
+
+    def load(*arguments: object, precision: str, **names: object) -> SimpleNamespace:
+        lines = said if precision == "fp32" else [*said[:3], "nothing of all this"]
+        return SimpleNamespace(translate=lambda sources: [[SimpleNamespace(text=line)] for line in lines])
+
+    monkeypatch.setattr(decoding, "Translator", SimpleNamespace(load=load))
+    monkeypatch.setattr(decoding, "find_model", lambda run: (run, run))
+    found = decoding.agreement(cast(Text, SimpleNamespace(lines=said, references=said)), ROOT, 5, 4)
+    assert (found["beam"], found["the_same"], found["bleu_fp32"]) == (5, 0.75, 100)
+    assert 50 < found["bleu_bf16"] < 90
 
 
 def test_growth_is_written_as_json(tmp_path: Path) -> None:
