@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from s2s_cli.config import CHANGEABLE, Config
 from s2s_cli.data.tokenizer import Tokenizer, fingerprint
@@ -241,11 +242,22 @@ def load_model(run: RunDirectory, path: Path) -> tuple[Config, Tokenizer, Seq2Se
     with offering_others(run, path, config, fingerprint(files), "name it with --model"):
         tensors = Checkpoint(path, config, fingerprint(files)).model()
     tokenizer = Tokenizer.from_files(files)
-    with torch.device("meta"):  # a config may ask for more than any machine has
+    with torch.device("meta"), _Unfilled():  # a config may ask for more than any machine has
         check_fits(build_model(config.model, tokenizer), tensors, str(path))
     model = build_model(config.model, tokenizer)
     load_weights(model, tensors, str(path))
     return config, tokenizer, model
+
+
+class _Unfilled(TorchFunctionMode):
+    """Inside, nothing is drawn at random: on the meta device there is nothing to fill, and PyTorch would take a second
+    of imports to see it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = kwargs or {}
+        if getattr(func, "__name__", "") == "normal_":
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
 
 
 @contextlib.contextmanager

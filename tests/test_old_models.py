@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,17 @@ def test_a_frozen_run_gives_what_it_gave(run: Path) -> None:
     for found, wanted in zip(scored, expected, strict=True):
         assert found[:2] == wanted[:2]
         assert float(found[2]) == pytest.approx(float(wanted[2]), abs=2e-4)
+
+
+def test_to_load_a_run_is_quick() -> None:
+    """Without the second that PyTorch takes to import its symbolic mathematics."""
+    program = (
+        "import sys; from pathlib import Path; from s2s_cli.run import find_model; "
+        "from s2s_cli.translate import Translator; Translator.load(*find_model(Path(sys.argv[1]))); "
+        "sys.exit('sympy' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program, FROZEN / f"format-{FORMAT}"]
+    assert subprocess.run(command, cwd=FROZEN.parent.parent, check=False).returncode == 0
 
 
 def test_a_later_format_is_refused_by_its_name(tmp_path: Path) -> None:
