@@ -40,13 +40,21 @@ def identity(config: Config) -> str:
     """
     data = config.model_dump(mode="json")
     for key in CHANGEABLE:
-        section, name = key.split(".")
-        del data[section][name]
+        section, name = _section(data, key)
+        del section[name]
     for key, value in LATER.items():
-        section, name = key.split(".")
-        if data[section][name] == value:
-            del data[section][name]
+        section, name = _section(data, key)
+        if section[name] == value:
+            del section[name]
     return sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode())
+
+
+def _section(data: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """The innermost section of a dotted key, and its name there."""
+    *sections, name = key.split(".")
+    for section in sections:
+        data = data[section]
+    return data, name
 
 
 def save(
