@@ -179,7 +179,7 @@ class EncoderConfig(Section):
     """Read the source from both ends (Schuster and Paliwal 1997): in every layer, in none, or in the bottom one alone
     (Wu et al. 2016, section 3.2)."""
     residual: bool = False
-    """Add a layer's input to its output from the second layer on, where both are as wide (Wu et al. 2016, section 3.1)."""
+    """Add a layer's input to its output from the second layer on, where as wide (Wu et al. 2016, section 3.1)."""
     layer_norm: bool = False
     """Layer normalization in the cell (Ba et al. 2016), gate by gate (Chen et al. 2018). Slower: step by step."""
 
