@@ -14,7 +14,7 @@ from torch import Tensor
 from s2s_cli import __version__
 from s2s_cli.checkpoint import Checkpoint, identity
 from s2s_cli.config_file import change
-from s2s_cli.data.corpus import read_lines
+from s2s_cli.data.corpus import Source, read_lines
 from s2s_cli.data.tokenizer import fingerprint
 from s2s_cli.errors import UserError
 from s2s_cli.evaluate import Score, mean_interval, perplexity
@@ -177,7 +177,7 @@ class ModelSystem:
         self._cache.put(key, found)
         return found
 
-    def _translate(self, sources: Sequence[str]) -> tuple[str, ...]:
+    def _translate(self, sources: Sequence[Source]) -> tuple[str, ...]:
         return tuple(best.text for best, *_ in self.translator.translate(sources))
 
     def _key(self, sources: Sequence[str]) -> dict[str, Any]:
@@ -205,20 +205,16 @@ class ModelSystem:
             "perplexity": Score(perplexity(loss), unit, *map(perplexity, interval)),
         }
 
-    def attention(self, sources: Sequence[str], translations: Sequence[str]) -> list[AttentionMap]:
+    def attention(self, sources: Sequence[Source], translations: Sequence[str]) -> list[AttentionMap]:
         """Where the model looks while it writes given translations, piece by piece."""
         tokenizer, longest = self.translator.tokenizer, self.decoding.max_source_length
-        sides = tokenizer.source, tokenizer.target
-        rows, columns = (
-            [ids[:longest] for ids in side.encode(text)]
-            for side, text in zip(sides, (sources, translations), strict=True)
-        )
-        maps = attention_maps(self.translator.model, tokenizer, rows, columns, self.config.training.batch_tokens)
-        named = (
-            (tuple(side.pieces([*ids, side.specials.eos])) for ids in part)
-            for side, part in zip(sides, (rows, columns), strict=True)
-        )
-        return [AttentionMap(*item) for item in zip(*named, maps, strict=True)]
+        read = [row[:longest] for row in tokenizer.source.encode(sources)]
+        written = [ids[:longest] for ids in tokenizer.target.encode(translations)]
+        maps = attention_maps(self.translator.model, tokenizer, read, written, self.config.training.batch_tokens)
+        return [
+            AttentionMap(tokenizer.source.names(row), tokenizer.target.names(ids), weights_TS)
+            for row, ids, weights_TS in zip(read, written, maps, strict=True)
+        ]
 
     def learning_curve(self) -> list[dict[str, Any]]:
         """The lines of the run's `metrics.jsonl`; none where it was not kept."""
