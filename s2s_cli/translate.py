@@ -89,7 +89,7 @@ class Notices:
             )
         if self.ended:
             found.append(
-                f"the translations of {self.ended:,} of {self.lines:,} sources were ended at {config.max_length:,} "
+                f"the translations of {self.ended:,} of {self.lines:,} lines were ended at {config.max_length:,} "
                 "pieces (decoding.max_length)"
             )
         return found

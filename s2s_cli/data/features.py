@@ -137,6 +137,11 @@ class Vectors:
     def __str__(self) -> str:
         return f"item {self.number}: {self.length} x {self.file.size}"
 
+    @property
+    def fingerprint(self) -> str:
+        """The hash of its file, and which of its items this is."""
+        return f"{self.file.sha256} {self.number} {self.length}"
+
     def read(self) -> Tensor:
         """The vectors in fp32, (S, F).
 
