@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+SourceKind = Literal["text", "features"]
 CellName = Literal["rnn", "gru", "lstm"]
 AttentionName = Literal["none", "bahdanau", "luong-dot", "luong-general", "luong-concat"]
 BridgeName = Literal["bridge", "last", "mean", "zeros"]
@@ -39,7 +40,7 @@ class Section(BaseModel):
 class SourceConfig(Section):
     """What a source is: a sentence, or a sequence of feature vectors, such as image regions or audio frames."""
 
-    kind: Literal["text", "features"] = "text"
+    kind: SourceKind = "text"
     """text: the source files hold sentences. features: vectors, in files that end in .npy or .safetensors."""
     size: Width | None = None
     """features: width of a vector, F."""
