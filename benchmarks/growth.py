@@ -96,8 +96,7 @@ def memory(vocabulary: int, batch_tokens: int) -> Figures:
     network = _network(vocabulary)
     rows = batch_tokens // 32
     ids, lengths = torch.randint(4, vocabulary, (rows, 32)), torch.full((rows,), 32)
-    batch = Batch(ids, lengths, ids, ids, lengths)
-    small = Batch(*(tensor[:1] for tensor in vars(batch).values()))
+    batch, small = (Batch(ids[:n], lengths[:n], ids[:n], ids[:n], lengths[:n]) for n in (rows, 1))
     network.losses(small, 0.1).smoothed.backward()  # type: ignore[no-untyped-call]
     before = _megabytes("VmHWM")
     for _ in range(2):

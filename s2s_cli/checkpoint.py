@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from s2s_cli.config import CHANGEABLE, Config
+from s2s_cli.config import CHANGEABLE, Config, SourceConfig
 from s2s_cli.data.tokenizer import Tokenizer, fingerprint
 from s2s_cli.errors import Damaged, UserError
 from s2s_cli.files import disk_error, read_regular, sha256, sync_folder, write_synced
@@ -46,6 +46,7 @@ LATER: dict[str, Any] = {
     "model.variational_dropout": False,
     "training.coverage_loss": 0.0,
     "evaluation.max": {},
+    "source": SourceConfig().model_dump(mode="json"),
 }
 MOST_MANIFEST_BYTES = 100_000
 MODEL, TRAINING, STATE, MANIFEST = "model.safetensors", "training.safetensors", "state.json", "manifest.json"
@@ -267,7 +268,7 @@ def load_model(run: RunDirectory, path: Path) -> tuple[Config, Tokenizer, Seq2Se
     config, files = run.read_config(), run.read_tokenizer_files()
     with offering_others(run, path, config, fingerprint(files), "name it with --model"):
         tensors = Checkpoint(path, config, fingerprint(files)).model()
-    tokenizer = Tokenizer.from_files(files)
+    tokenizer = Tokenizer.from_files(files, source=config.source)
     with torch.device("meta"), _Unfilled():  # a config may ask for more than any machine has
         check_fits(build_model(config.model, tokenizer), tensors, str(path))
     model = build_model(config.model, tokenizer)

@@ -117,7 +117,7 @@ def translate(
     device: Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = None,
 ) -> None:
     """Translate lines: N lines in, N lines out, in order, as they come."""
-    from s2s_cli.files import open_binary, replaced_when_done
+    from s2s_cli.files import replaced_when_done
     from s2s_cli.signals import end_quietly_on_closed_pipe
 
     end_quietly_on_closed_pipe()
@@ -133,8 +133,8 @@ def translate(
         precision=precision,
         device=device,
     )
-    with open_binary(input_, sys.stdin) as source, replaced_when_done(output, sys.stdout) as target:
-        translator.stream(source, target)
+    with replaced_when_done(output, sys.stdout) as target:
+        translator.translate_file(input_, target)
     for message in translator.notices.messages(translator.config):
         _say(f"warning: {message}")
 

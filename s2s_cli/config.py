@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+SourceKind = Literal["text", "features"]
 CellName = Literal["rnn", "gru", "lstm"]
 AttentionName = Literal[
     "none",
@@ -52,13 +53,30 @@ class Section(BaseModel):
     )
 
 
+class SourceConfig(Section):
+    """What a source is: a sentence, or a sequence of feature vectors, such as image regions or audio frames."""
+
+    kind: SourceKind = "text"
+    """text: the source files hold sentences. features: vectors, in files that end in .npy or .safetensors."""
+    size: Width | None = None
+    """features: width of a vector, F."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind == "features" and self.size is None:
+            raise ValueError("kind features needs size, the width of a feature vector")
+        if self.kind == "text" and self.size is not None:
+            raise ValueError("size has no use with kind text: leave it out, or set kind to features")
+        return self
+
+
 class ParallelText(Section):
     """Sentence pairs: two text files (one sentence a line) or one TSV (source, tab, target); `.gz` is read too."""
 
     name: str = "test"
     """What to call a test set, for `s2s evaluate --test NAME`."""
     source: File | None = None
-    """File of source sentences."""
+    """File of source sentences, or of feature vectors (`source.kind`)."""
     target: File | None = None
     """File of target sentences, line by line the translations of `source`."""
     tsv: File | None = None
@@ -100,9 +118,9 @@ class DataConfig(Section):
     test: NoneOrMore = ()
     """Test sets for `s2s evaluate`; the first is its default."""
     max_length: Positive = 150
-    """Training pairs with more pieces than this on a side are dropped."""
+    """Training pairs with more pieces or feature vectors than this on a side are dropped."""
     max_ratio: Annotated[float, Field(ge=1)] = 9.0
-    """Training pairs are dropped where one side has this many times the pieces of the other."""
+    """Training pairs of text are dropped where one side has this many times the pieces of the other."""
 
 
 class SamplingConfig(Section):
@@ -128,7 +146,7 @@ class TokenizerConfig(Section):
     vocab_size: Annotated[int, Field(ge=8, le=10_000_000)] = 8000
     """Pieces a vocabulary holds, the four special ones included; for char and word an upper limit."""
     shared: bool = True
-    """One vocabulary for both sides, or one for each."""
+    """One vocabulary for both sides, or one for each; features have none, so that there is the target's alone."""
     character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 1.0
     """Share of the characters to cover; 0.9995 suits languages of many characters."""
     normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "nmt_nfkc"
@@ -142,7 +160,7 @@ class TokenizerConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
     """Subword sampling in training."""
     model: Path | None = None
-    """An existing SentencePiece model for both sides, instead of training one."""
+    """An existing SentencePiece model for both sides (with features, for the target), instead of training one."""
     source_model: Path | None = None
     """An existing model for the source alone; needs `target_model` and `shared: false`."""
     target_model: Path | None = None
@@ -241,7 +259,7 @@ class ModelConfig(Section):
     coverage_size: Width = 10
     """Width of the gru's coverage of a state, D."""
     embedding_size: Width = 256
-    """Width of an embedding, E."""
+    """Width of an embedding, E, and of what feature vectors are projected to."""
     readout_size: Width | None = None
     """Width of the attentional state tanh(Wc[c; h]); default: embedding_size where tied, else hidden_size."""
     tie_embeddings: Literal["none", "target", "all"] = "none"
@@ -336,7 +354,7 @@ class TrainingConfig(Section):
     monitor: MonitorName | None = None
     """What decides the best checkpoint, early stopping and plateaus; default: the first of evaluation.metrics."""
     batch_tokens: Positive = 4096
-    """Tokens a batch holds, padding included, on the longer of its two sides."""
+    """Tokens (or feature vectors) a batch holds, padding included, on the longer of its two sides."""
     accumulate: Positive = 1
     """Batches whose gradients make one update."""
     optimizer: OptimizerName = "adam"
@@ -420,7 +438,7 @@ class DecodingConfig(Section):
     max_length_ratio: Annotated[float, Field(gt=0)] = 2.0
     """... and at most this many times the source's, plus ten."""
     max_source_length: Positive = 1000
-    """Longer sources are cut here, with a warning."""
+    """Sources of more pieces or feature vectors are cut here, with a warning."""
     allow_unknown: bool = False
     """Let the unknown piece stand in a translation."""
     precision: Precision = "fp32"
@@ -465,6 +483,8 @@ class Config(Section):
 
     data: DataConfig
     """Text."""
+    source: SourceConfig = SourceConfig()
+    """What the source is."""
     tokenizer: TokenizerConfig = TokenizerConfig()
     """Pieces."""
     model: ModelConfig = ModelConfig()
@@ -480,12 +500,25 @@ class Config(Section):
     def _check(self) -> Self:
         if self.model.tie_embeddings == "all" and not self.tokenizer.shared:
             raise ValueError("model.tie_embeddings all needs one vocabulary: set tokenizer.shared to true")
+        if self.source.kind == "features":
+            self._check_features()
         if self.monitor not in ("loss", "perplexity", *self.evaluation.metrics):
             raise ValueError(f"training.monitor {self.monitor} is not computed: add it to evaluation.metrics")
         names = [test.name for test in self.data.test]
         if len(set(names)) < len(names):
             raise ValueError(f"data.test: each set needs a name of its own (now: {', '.join(names)})")
         return self
+
+    def _check_features(self) -> None:
+        if self.model.tie_embeddings == "all":
+            raise ValueError("model.tie_embeddings all needs a source of text: with features, set it to target")
+        if not self.tokenizer.shared:
+            raise ValueError(
+                "tokenizer.shared: false asks for a source vocabulary, which features have not: leave it out (an "
+                "existing model of the target is tokenizer.model)"
+            )
+        if any(text.tsv for text in (*self.data.train, self.data.valid, *self.data.test)):
+            raise ValueError("data: a tsv holds text only: with source.kind features, give source and target")
 
     @property
     def monitor(self) -> MonitorName:

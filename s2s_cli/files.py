@@ -23,6 +23,16 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def file_sha256(path: Path) -> str:
+    """The same of a file's content, which is never held whole.
+
+    Raises:
+        OSError: where it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_regular(path: Path, most: int | None = None) -> bytes:
     """A file's content, where it comes from a stranger: no link, device or pipe is opened in its place.
 

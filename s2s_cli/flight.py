@@ -1,6 +1,6 @@
 """Sentences that are searched together, and what is found of each.
 
-Shapes: B rows, one sentence each, Q hypotheses of each, S source, T target.
+Shapes: B rows, one sentence each, Q hypotheses of each, S source, T target, F width of a feature vector.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from s2s_cli.data.batches import given
 from s2s_cli.model.interface import DecoderState, Memory
 
 
@@ -102,11 +103,18 @@ class Sentence:
 class Sources(NamedTuple):
     """Sentences that are encoded together."""
 
-    src_BS: Tensor
-    """Piece ids, padded at the end."""
+    src_BS: Tensor | None
+    """Piece ids, padded at the end; None where the sources are feature vectors."""
     src_len_B: Tensor
     limit_B: Tensor
     """Most pieces of each translation, the end of sentence included."""
+    src_BSF: Tensor | None = None
+    """Feature vectors, padded at the end; None where the sources are text."""
+
+    @property
+    def source(self) -> Tensor:
+        """Piece ids (B, S), or feature vectors (B, S, F)."""
+        return given(self.src_BS, self.src_BSF)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,13 +12,15 @@ from s2s_cli.data.batches import Batch, make_batch, plan_batches
 from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.model.seq2seq import Seq2Seq
 
+Rows = Sequence[Any]
+"""Of sources, as the tokenizer's source side encodes them."""
 Pieces = Sequence[Sequence[int]]
 
 
 def losses(
     model: Seq2Seq,
     tokenizer: Tokenizer,
-    sources: Pieces,
+    sources: Rows,
     targets: Pieces,
     batch_tokens: int,
     check: Callable[[], None] = lambda: None,
@@ -27,7 +30,8 @@ def losses(
 
     Args:
         model, tokenizer: they belong together.
-        sources, targets: ids, without special pieces.
+        sources: rows, as the tokenizer encodes them.
+        targets: ids, without special pieces.
         batch_tokens: the most tokens in a batch, padding included.
         check: called before each batch; may raise to stop.
     """
@@ -46,7 +50,7 @@ def mean_loss(losses: Sequence[Tensor]) -> float:
 
 
 def attention_maps(
-    model: Seq2Seq, tokenizer: Tokenizer, sources: Pieces, targets: Pieces, batch_tokens: int
+    model: Seq2Seq, tokenizer: Tokenizer, sources: Rows, targets: Pieces, batch_tokens: int
 ) -> list[Tensor]:
     """For each pair the weights (target pieces, source pieces) of every step, both with the end of sentence."""
     found: list[Tensor] = [torch.empty(0)] * len(sources)
@@ -60,10 +64,11 @@ def attention_maps(
 
 
 def _batches(
-    model: Seq2Seq, tokenizer: Tokenizer, sources: Pieces, targets: Pieces, batch_tokens: int
+    model: Seq2Seq, tokenizer: Tokenizer, sources: Rows, targets: Pieces, batch_tokens: int
 ) -> Iterator[tuple[list[int], Batch]]:
     """Rows and batches, with the model in evaluation mode meanwhile."""
-    src_len, tgt_len = (torch.tensor([len(row) + 1 for row in side]) for side in (sources, targets))
+    sides = ((tokenizer.source, sources), (tokenizer.target, targets))
+    src_len, tgt_len = (side.positions(torch.tensor([len(row) for row in rows])) for side, rows in sides)
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()

@@ -29,7 +29,7 @@ NO_LIMIT = 2**40
 class Model(Protocol):
     """What search needs of a model."""
 
-    def encode(self, src_BS: Tensor, src_len_B: Tensor) -> tuple[Memory, DecoderState]: ...
+    def encode(self, source: Tensor, src_len_B: Tensor) -> tuple[Memory, DecoderState]: ...
 
     def step(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step: ...
 
@@ -180,11 +180,11 @@ class _Stepper:
 
     def begin(self, sources: Sources) -> Flight:
         """Encodes sentences and takes their first step, which needs one hypothesis of each only."""
-        size, device = len(sources.src_BS), sources.src_BS.device
+        size, device = len(sources.src_len_B), sources.src_len_B.device
         numbered = enumerate(sources.src_len_B.tolist(), len(self.found))
         flight = Flight(
             [Sentence(number, length, Pool(self.config.n_best)) for number, length in numbered],
-            *self.model.encode(sources.src_BS, sources.src_len_B),
+            *self.model.encode(sources.source, sources.src_len_B),
             tokens_BQ=torch.full((size, 1), self.bos, device=device),
             scores_BQ=torch.zeros(size, 1, device=device),
             length_B=torch.zeros(size, dtype=torch.int64, device=device),

@@ -1,16 +1,17 @@
-"""Text in, text out. Validation, `s2s translate` and `s2s evaluate` all go through one `Translator`."""
+"""Text or feature vectors in, text out. Validation, `s2s translate` and `s2s evaluate` go through one `Translator`."""
 
 from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -19,7 +20,8 @@ from s2s_cli.capture import CapturedModel
 from s2s_cli.checkpoint import load_model
 from s2s_cli.config import DecodingConfig
 from s2s_cli.config_file import change
-from s2s_cli.data.batches import pad_rows
+from s2s_cli.data.corpus import Source
+from s2s_cli.data.features import FORMATS, open_features
 from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.device import (
     choose_device,
@@ -28,6 +30,8 @@ from s2s_cli.device import (
     keep_freed_memory,
     share_threads,
 )
+from s2s_cli.errors import UserError
+from s2s_cli.files import open_binary
 from s2s_cli.flight import Hypothesis, Sources
 from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
 from s2s_cli.run import RunDirectory
@@ -48,7 +52,7 @@ _REPAIRS = dict.fromkeys(map(ord, "\0\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), " ") 
 
 @dataclass(frozen=True)
 class Translation:
-    """One of the translations of a line."""
+    """One of the translations of a line or an item."""
 
     text: str
     score: float
@@ -80,8 +84,8 @@ class Notices:
             )
         if self.cut:
             found.append(
-                f"{self.cut:,} of {self.lines:,} lines were longer than {config.max_source_length:,} pieces "
-                f"(decoding.max_source_length) or {MAX_LINE_BYTES:,} bytes: only their beginning was translated"
+                f"{self.cut:,} of {self.lines:,} sources were longer than {config.max_source_length:,} pieces or "
+                f"vectors (decoding.max_source_length) or {MAX_LINE_BYTES:,} bytes: only their beginning was translated"
             )
         if self.ended:
             found.append(
@@ -129,29 +133,27 @@ class Translator:
             keep_freed_memory()
         return cls(model.to(device), tokenizer, decoding, device)
 
-    def translate(self, lines: Sequence[str]) -> list[list[Translation]]:
-        """The `n_best` translations of each line, best first; those of a blank line are blank."""
-        unique = list(dict.fromkeys(lines))
-        sources = self.tokenizer.source.encode(unique)
+    def translate(self, sources: Sequence[Source]) -> list[list[Translation]]:
+        """The `n_best` translations of each line or item, best first; those of a blank one are blank."""
+        unique = list(dict.fromkeys(sources))
+        rows = self.tokenizer.source.encode(unique)
         longest = self.config.max_source_length
-        cut = {line for line, ids in zip(unique, sources, strict=True) if len(ids) > longest or line in self._shortened}
+        cut = {one for one, row in zip(unique, rows, strict=True) if len(row) > longest or one in self._shortened}
         self._shortened.clear()
-        self.notices.cut += sum(line in cut for line in lines)
-        sources = [ids[:longest] for ids in sources]
-        found: dict[str, list[Translation]] = {
-            line: [Translation("", 0.0)] * self.config.n_best
-            for line, ids in zip(unique, sources, strict=True)
-            if not ids
+        self.notices.cut += sum(one in cut for one in sources)
+        rows = [row[:longest] for row in rows]
+        found: dict[Source, list[Translation]] = {
+            one: [Translation("", 0.0)] * self.config.n_best for one, row in zip(unique, rows, strict=True) if not row
         }
-        ended: set[str] = set()
-        model = self._made_ready(self.config.beam * sum(map(len, sources)))
-        order = sorted((i for i, ids in enumerate(sources) if ids), key=lambda i: -len(sources[i]))
-        for row, hypotheses in zip(order, self._decode(model, [sources[row] for row in order]), strict=True):
-            found[unique[row]] = [self._translation(sources[row], hypothesis) for hypothesis in hypotheses]
+        ended: set[Source] = set()
+        model = self._made_ready(self.config.beam * sum(map(len, rows)))
+        order = sorted((i for i, row in enumerate(rows) if row), key=lambda i: -len(rows[i]))
+        for i, hypotheses in zip(order, self._decode(model, [rows[i] for i in order]), strict=True):
+            found[unique[i]] = [self._translation(rows[i], hypothesis) for hypothesis in hypotheses]
             if len(hypotheses[0].ids) + 1 >= self.config.max_length:
-                ended.add(unique[row])
-        self.notices.ended += sum(line in ended for line in lines)
-        return [found[line] for line in lines]
+                ended.add(unique[i])
+        self.notices.ended += sum(one in ended for one in sources)
+        return [found[one] for one in sources]
 
     def _made_ready(self, steps: int) -> Model:
         """The model to search with, and its table of inputs, if small, once enough steps lie ahead to pay for it."""
@@ -166,8 +168,8 @@ class Translator:
                 self._captured = CapturedModel(self._ready)
             return self._captured or self._ready
 
-    def _decode(self, model: Model, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
-        """Decodes sources, none empty: where there are many, by workers that share them."""
+    def _decode(self, model: Model, sources: Sequence[Any]) -> list[list[Hypothesis]]:
+        """Decodes rows of sources, none empty: where there are many, by workers that share them."""
         target, config = self.tokenizer.target.specials, self.config
         forbidden = {target.pad, target.bos, *([] if config.allow_unknown else [target.unk])} - {target.eos}
 
@@ -177,7 +179,7 @@ class Translator:
             if stop.is_set():
                 raise CancelledError
 
-        def work(share: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
+        def work(share: Sequence[Any]) -> list[list[Hypothesis]]:
             return decode(
                 model,
                 self._batches(share),
@@ -203,14 +205,14 @@ class Translator:
             return 1
         return max(1, min(MOST_WORKERS, torch.get_num_threads(), sentences // WORKER_SENTENCES))
 
-    def _batches(self, sources: Sequence[Sequence[int]]) -> Iterator[Sources]:
-        special, config = self.tokenizer.source.specials, self.config
+    def _batches(self, sources: Sequence[Any]) -> Iterator[Sources]:
+        config = self.config
         for start in range(0, len(sources), config.batch_size):
             self.between_batches()
             batch = sources[start : start + config.batch_size]
-            limits = [min(config.max_length, int(config.max_length_ratio * len(ids)) + EXTRA_LENGTH) for ids in batch]
-            padded = pad_rows([[*ids, special.eos] for ids in batch], special.pad)
-            yield Sources(*(tensor.to(self.device) for tensor in (*padded, torch.tensor(limits))))
+            limits = [min(config.max_length, int(config.max_length_ratio * len(row)) + EXTRA_LENGTH) for row in batch]
+            src = self.tokenizer.source.pad(batch).to(self.device)
+            yield Sources(src.src_BS, src.src_len_B, torch.tensor(limits, device=self.device), src.src_BSF)
 
     @contextmanager
     def _memory_explained(self) -> Iterator[None]:
@@ -220,33 +222,55 @@ class Translator:
         except (RuntimeError, MemoryError) as error:
             raise explain_memory(error, "lower decoding.batch_size or decoding.beam") or error from None
 
-    def _translation(self, source: Sequence[int], hypothesis: Hypothesis) -> Translation:
+    def _translation(self, source: Any, hypothesis: Hypothesis) -> Translation:
         text = self.tokenizer.target.decode(hypothesis.ids).translate(_REPAIRS).replace("\n", " ")
         length = len(hypothesis.ids) + 1
         if hypothesis.attention is None:
             return Translation(text, hypothesis.score, length)
-        sides = self.tokenizer.source, self.tokenizer.target
-        source_pieces, target_pieces = (
-            tuple(side.pieces([*ids, side.specials.eos]))
-            for side, ids in zip(sides, (source, hypothesis.ids), strict=True)
-        )
+        source_pieces = self.tokenizer.source.names(source)
+        target_pieces = self.tokenizer.target.names(hypothesis.ids)
         attention = hypothesis.attention[:, : len(source_pieces)].float().cpu()
         return Translation(text, hypothesis.score, length, source_pieces, target_pieces, attention)
 
-    def stream(self, source: BinaryIO, output: BinaryIO) -> None:
-        """Translates lines as they come: N lines in, N lines out, in order, whatever bytes they hold.
+    def translate_file(self, path: Path | None, output: BinaryIO) -> None:
+        """Translates what the model reads: the lines of a file, or of standard input where none is named, or the items
+        of a file of feature vectors.
 
-        With `n_best` over one, each line gives that many lines `index ||| text ||| score`, the index from 0.
+        Raises:
+            UserError: where the file cannot be read, or is of another kind.
         """
-        for window in read_windows(source):
-            lines = [self._repair(line) for line in window]
-            for index, translations in enumerate(self.translate(lines), self.notices.lines):
+        source = self.tokenizer.source.config
+        if source.kind == "features":
+            if path is None:
+                raise UserError(
+                    "this model reads feature vectors, which standard input cannot hold: name a file with --input "
+                    f"({' or '.join(FORMATS)})"
+                )
+            items = open_features([path], source.size)
+            self._give(output, (items[start : start + LAST_WINDOW] for start in range(0, len(items), LAST_WINDOW)))
+            return
+        if path is not None and path.suffix in FORMATS:
+            raise UserError(f"{path}: feature vectors, but this model reads lines of text (its source.kind is text)")
+        with open_binary(path, sys.stdin) as lines:
+            self.stream(lines, output)
+
+    def stream(self, source: BinaryIO, output: BinaryIO) -> None:
+        """Translates lines as they come: N lines in, N lines out, in order, whatever bytes they hold."""
+        self._give(output, ([self._repair(line) for line in window] for window in read_windows(source)))
+
+    def _give(self, output: BinaryIO, windows: Iterable[Sequence[Source]]) -> None:
+        """Translates windows of sources, and writes a line for each.
+
+        With `n_best` over one, each source gives that many lines `index ||| text ||| score`, the index from 0.
+        """
+        for sources in windows:
+            for index, translations in enumerate(self.translate(sources), self.notices.lines):
                 for rank in range(self.config.n_best):
                     # A search may find fewer than were asked for; the count of lines must not depend on it.
                     item = translations[min(rank, len(translations) - 1)]
                     text = item.text if self.config.n_best == 1 else f"{index} ||| {item.text} ||| {item.score:.4f}"
                     output.write(f"{text}\n".encode())
-            self.notices.lines += len(lines)
+            self.notices.lines += len(sources)
             output.flush()
 
     def _repair(self, line: bytes) -> str:

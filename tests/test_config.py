@@ -20,12 +20,14 @@ from pydantic import BaseModel
 from s2s_cli import config as sections
 from s2s_cli.config import CHANGEABLE, Config, DecodingConfig, EvaluationConfig, ModelConfig, TokenizerConfig
 from s2s_cli.config_file import change, differences, dump_config, load_config, parse_config, schema
+from s2s_cli.data.corpus import READERS
 from s2s_cli.errors import UserError
 from s2s_cli.evaluate import LOWER_IS_BETTER, METRICS
 from s2s_cli.model.attention import ATTENTIONS
 from s2s_cli.model.coverage import COVERAGES
 from s2s_cli.model.decoder import INITIAL_STATES
 from s2s_cli.model.recurrent import CELLS
+from s2s_cli.model.seq2seq import SOURCES
 from s2s_cli.model.span import SPANS
 from s2s_cli.train.optim import OPTIMIZERS, SCHEDULES
 
@@ -37,6 +39,8 @@ data:
   valid: {source: valid.src, target: valid.tgt}
 training: {max_steps: 10}
 """
+
+FEATURES = "source: {kind: features, size: 3}"
 
 FULL = """\
 # every section, over several lines
@@ -360,6 +364,14 @@ def test_half_of_a_surrogate_pair_is_refused_with_its_key(tmp_path: Path) -> Non
         ("tokenizer: {model: a.model, shared: false}", ["model", "shared"]),
         ("tokenizer: {type: char, sampling: {alpha: 0.1}}", ["sampling.alpha", "char"]),
         ("tokenizer: {type: bpe, sampling: {alpha: 1}}", ["sampling.alpha", "bpe"]),
+        ("source: {kind: features}", ["kind features", "size"]),
+        ("source: {size: 3}", ["size", "kind text", "features"]),
+        (f"{FEATURES}\nmodel: {{tie_embeddings: all}}", ["model.tie_embeddings", "features", "target"]),
+        (f"{FEATURES}\ntokenizer: {{shared: false}}", ["tokenizer.shared", "features", "tokenizer.model"]),
+        (
+            f"{FEATURES}\ntokenizer: {{shared: false, source_model: a.model, target_model: b.model}}",
+            ["tokenizer.shared", "features", "tokenizer.model"],
+        ),
     ],
 )
 def test_sections_that_do_not_go_together_are_refused_with_the_keys_to_change(
@@ -385,12 +397,23 @@ def test_sections_that_do_not_go_together_are_refused_with_the_keys_to_change(
         "training: {max_steps: 1, monitor: perplexity}",
         "tokenizer: {source_model: a.model, target_model: b.model, shared: false}",
         "tokenizer: {type: unigram, sampling: {alpha: 1}}",
+        f"{FEATURES}\nmodel: {{tie_embeddings: target}}\ntokenizer: {{model: a.model}}",
     ],
 )
 def test_sections_that_go_together_are_accepted(tmp_path: Path, addition: str) -> None:
     base = MINIMAL.replace("training: {max_steps: 10}\n", "") if "training:" in addition else MINIMAL
     config = read(tmp_path, base + addition + "\n")
     assert same(config, comments=False)
+
+
+@pytest.mark.parametrize("line", ["train: [{tsv: a}]", "valid: {tsv: a}", "test: {tsv: a}"])
+def test_features_do_not_stand_in_a_tsv(tmp_path: Path, line: str) -> None:
+    data = {"train": "{source: a.npy, target: a}", "valid": "{source: b.npy, target: b}"}
+    name, _, value = line.partition(": ")
+    text = "".join(f"  {key}: {given}\n" for key, given in (data | {name: value}).items())
+    message = refusal(tmp_path, f"data:\n{text}training: {{max_steps: 10}}\n{FEATURES}\n")
+    assert "a tsv holds text only" in message
+    assert "give source and target" in message
 
 
 def test_test_sets_need_names_of_their_own(tmp_path: Path) -> None:
@@ -616,6 +639,8 @@ def test_change_checks_as_reading_does() -> None:
         ("OptimizerName", OPTIMIZERS),
         ("ScheduleName", SCHEDULES),
         ("MetricName", METRICS),
+        ("SourceKind", SOURCES),
+        ("SourceKind", READERS),
     ],
 )
 def test_the_config_allows_exactly_what_is_implemented(literal: str, choices: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -386,11 +387,16 @@ def test_three_way_tying_gets_the_gradient_of_all_three_uses(make_model: Callabl
     torch.testing.assert_close(tied.output.weight.grad, sum(parts), rtol=1e-4, atol=1e-5)
 
 
-def watch_embeddings(model: Seq2Seq) -> dict[str, list[Tensor]]:
-    """The pieces that each embedding was asked for."""
+def watch_embeddings(model: Seq2Seq, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[Tensor]]:
+    """The pieces that are looked up in each embedding."""
     seen: dict[str, list[Tensor]] = {"source": [], "target": []}
-    for side, module in (("source", model.source_embedding), ("target", model.target_embedding)):
-        module.register_forward_pre_hook(lambda _, inputs, kept=seen[side]: kept.append(inputs[0].clone()))
+    look_up = nn.functional.embedding
+
+    def watched(tokens: Tensor, weight: Tensor, *rest: Any) -> Tensor:
+        seen["source" if weight is model.source_embedding.weight else "target"].append(tokens.clone())
+        return look_up(tokens, weight, *rest)
+
+    monkeypatch.setattr(nn.functional, "embedding", watched)
     return seen
 
 
@@ -428,10 +434,10 @@ def test_variational_dropout_has_one_mask_for_all_positions(make_model: Callable
 
 
 def test_word_dropout_happens_in_training_alone_and_spares_bos_and_eos(
-    make_model: Callable[..., Seq2Seq], batch: Batch
+    make_model: Callable[..., Seq2Seq], batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make_model(small(word_dropout=0.5))
-    seen = watch_embeddings(model)
+    seen = watch_embeddings(model, monkeypatch)
     model(batch)
     assert torch.equal(seen["source"][0], batch.src_BS)
     assert torch.equal(seen["target"][0], batch.tgt_in_BT)

@@ -188,7 +188,7 @@ def test_a_line_of_a_megabyte_and_more_is_cut_and_counted_once(make: Callable, s
     assert output[0] == output[2] != b""
     assert translator.notices.cut == 1
     message, *_ = translator.notices.messages(translator.config)
-    assert message.startswith("1 of 3 lines were longer")
+    assert message.startswith("1 of 3 sources were longer")
 
 
 def test_a_megabyte_of_broken_bytes_takes_no_time(make: Callable, stream: Callable) -> None:

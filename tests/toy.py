@@ -1,4 +1,7 @@
-"""A tiny task that needs order and memory: copy a row of letters, or reverse it, as the first word says."""
+"""A tiny task that needs order and memory: copy a row of letters, or reverse it, as the first word says.
+
+The same task comes as feature vectors: a vector for each word.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
+import torch
+
 LETTERS = "abcdefgh"
+WORDS = ("copy", "reverse", *LETTERS)
 
 
 def pairs(count: int, seed: int, longest: int = 4) -> list[tuple[str, str]]:
@@ -34,6 +41,38 @@ def write_corpus(folder: Path, train: int = 1500, held_out: int = 60, longest: i
         for column, side in enumerate(("src", "tgt")):
             text = "".join(f"{row[column]}\n" for row in part)
             (folder / f"{name}.{side}").write_text(text, encoding="utf-8")
+
+
+def vectors(lines: list[str], seed: int = 1) -> list[torch.Tensor]:
+    """For each line a vector for each of its words: all ones at the word's place, with a little noise."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for line in lines:
+        clean = torch.eye(len(WORDS))[[WORDS.index(word) for word in line.split()]].view(-1, len(WORDS))
+        found.append(clean + 0.05 * torch.randn(clean.shape, generator=generator))
+    return found
+
+
+def write_vectors(path: Path, items: list[torch.Tensor]) -> None:
+    """Items of any lengths, one after the other."""
+    lengths = torch.tensor([len(item) for item in items])
+    safetensors.torch.save_file({"features": torch.cat(items), "lengths": lengths}, path)
+
+
+def write_features(folder: Path) -> None:
+    """Writes {train,valid,test}.safetensors beside the text that they stand for."""
+    for name in ("train", "valid", "test"):
+        lines = (folder / f"{name}.src").read_text(encoding="utf-8").splitlines()
+        write_vectors(folder / f"{name}.safetensors", vectors(lines))
+
+
+def of_features(**changes: Any) -> dict[str, Any]:
+    """Changes to `config`, so that its sources are feature vectors."""
+    data = {
+        f"data__{name}": {"source": f"{name}.safetensors", "target": f"{name}.tgt"}
+        for name in ("train", "valid", "test")
+    }
+    return {**data, "source": {"kind": "features", "size": len(WORDS)}, **changes}
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -78,6 +117,7 @@ def write_config(folder: Path, **changes: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "train.src").exists():
         write_corpus(folder)
+        write_features(folder)
     path = folder / "toy.yaml"
     path.write_text(json.dumps(config(**changes)), encoding="utf-8")
     return path

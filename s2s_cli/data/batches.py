@@ -1,18 +1,20 @@
 """Batches of about equal numbers of tokens, from sentences of about equal length, in an order that a seed decides.
 
-Shapes: B batch, S source length, T target length.
+Shapes: B batch, S source length, T target length, F width of a feature vector.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from s2s_cli.config import SamplingConfig
 from s2s_cli.data.corpus import Corpus
+from s2s_cli.data.sequences import pad_rows
 from s2s_cli.data.tokenizer import Tokenizer
 
 POOL_PAIRS = 2**20
@@ -20,13 +22,21 @@ POOL_PAIRS = 2**20
 
 @dataclass(frozen=True)
 class Batch:
-    """Sentence pairs, padded at the end; every source and every target output ends with the end-of-sentence piece."""
+    """Pairs, padded at the end; every source of text and every target output ends with the end-of-sentence piece."""
 
-    src_BS: Tensor
+    src_BS: Tensor | None
+    """Piece ids; None where the sources are feature vectors."""
     src_len_B: Tensor
     tgt_in_BT: Tensor
     tgt_out_BT: Tensor
     tgt_len_B: Tensor
+    src_BSF: Tensor | None = None
+    """Feature vectors; None where the sources are text."""
+
+    @property
+    def source(self) -> Tensor:
+        """Piece ids (B, S), or feature vectors (B, S, F)."""
+        return given(self.src_BS, self.src_BSF)
 
     @property
     def tokens(self) -> int:
@@ -35,24 +45,29 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        return self if device.type == "cpu" else replace(self, **{k: v.to(device) for k, v in vars(self).items()})
+        tensors = {name: tensor for name, tensor in vars(self).items() if tensor is not None}
+        return self if device.type == "cpu" else replace(self, **{k: v.to(device) for k, v in tensors.items()})
 
 
-def pad_rows(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
-    """Rows of ids as one padded int64 tensor (rows, longest) and their lengths."""
-    lengths = [len(row) for row in rows]
-    width = max(lengths)
-    padded = torch.tensor([[*row, *([pad] * (width - len(row)))] for row in rows], dtype=torch.int64)
-    return padded, torch.tensor(lengths)
+def given(src_BS: Tensor | None, src_BSF: Tensor | None) -> Tensor:
+    """The one of the two that is there."""
+    source = src_BSF if src_BS is None else src_BS
+    assert source is not None, "sources are piece ids or feature vectors"
+    return source
 
 
-def make_batch(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Batch:
-    """Adds the special pieces and pads."""
-    src, tgt = tokenizer.source.specials, tokenizer.target.specials
-    src_BS, src_len_B = pad_rows([[*row, src.eos] for row in sources], src.pad)
+def make_batch(sources: Sequence[Any], targets: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Batch:
+    """Adds the special pieces and pads.
+
+    Args:
+        sources: rows as the tokenizer's source side encodes them.
+        targets: ids.
+        tokenizer: has the special pieces.
+    """
+    src, tgt = tokenizer.source.pad(sources), tokenizer.target.specials
     tgt_in_BT, tgt_len_B = pad_rows([[tgt.bos, *row] for row in targets], tgt.pad)
     tgt_out_BT, _ = pad_rows([[*row, tgt.eos] for row in targets], tgt.pad)
-    return Batch(src_BS, src_len_B, tgt_in_BT, tgt_out_BT, tgt_len_B)
+    return Batch(src.src_BS, src.src_len_B, tgt_in_BT, tgt_out_BT, tgt_len_B, src.src_BSF)
 
 
 def plan_batches(order: Tensor, src_len: Tensor, tgt_len: Tensor, batch_tokens: int) -> list[Tensor]:
@@ -129,8 +144,10 @@ class Sampler:
         if pool:  # the first goes on with the epoch's generator
             self._generator.manual_seed(self._seed * 1_000_003 + self._epoch + pool * 4_256_233)
         rows = self._order[pool * POOL_PAIRS : (pool + 1) * POOL_PAIRS]
-        lengths = self._corpus.source.lengths(rows) + 1, self._corpus.target.lengths(rows) + 1
-        plan = plan_batches(rows, *lengths, self._batch_tokens)
+        source, target = self._tokenizer.source, self._tokenizer.target
+        src_len = source.positions(self._corpus.source.lengths(rows))
+        tgt_len = target.positions(self._corpus.target.lengths(rows))
+        plan = plan_batches(rows, src_len, tgt_len, self._batch_tokens)
         self._plan = [plan[i] for i in torch.randperm(len(plan), generator=self._generator).tolist()]
         self._pool, self._index = pool, index
 
@@ -151,5 +168,4 @@ class Sampler:
                 self._tokenizer.target.sample(targets, self._sampling, seed + 1),
             )
             return make_batch(*sampled, self._tokenizer)
-        pairs = [(self._corpus.source[row].tolist(), self._corpus.target[row].tolist()) for row in rows]
-        return make_batch([source for source, _ in pairs], [target for _, target in pairs], self._tokenizer)
+        return make_batch(self._corpus.source.rows(rows), self._corpus.target.rows(rows), self._tokenizer)

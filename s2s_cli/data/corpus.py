@@ -1,21 +1,27 @@
-"""Parallel text: strict reading, filters, and a compact corpus of piece ids."""
+"""Parallel text: strict reading, filters, and a compact corpus of piece ids; or of feature vectors beside text."""
 
 from __future__ import annotations
 
 import gzip
 import itertools
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from s2s_cli.config import DataConfig, ParallelText, TokenizerConfig
+from s2s_cli.config import DataConfig, ParallelText, SourceConfig, TokenizerConfig
+from s2s_cli.data.features import FeatureSequences, FeatureSource, Vectors, open_features
 from s2s_cli.data.sequences import Sequences, SequencesBuilder, digest
 from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
 from s2s_cli.errors import UserError
 
 CHUNK = 4096  # sentences given to SentencePiece at once
+TEXT = SourceConfig()
+
+Source = str | Vectors
+"""A sentence, or a sequence of feature vectors."""
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -37,8 +43,18 @@ def read_lines(path: Path) -> Iterator[str]:
         raise UserError(f"{path}: cannot read it: {reason}") from None
 
 
-def read_pairs(text: ParallelText) -> Iterator[tuple[str, str]]:
-    """The sentence pairs of a parallel text, in order.
+READERS: dict[str, Callable[[Path, SourceConfig], Iterable[Any]]] = {
+    "text": lambda path, source: read_lines(path),
+    "features": lambda path, source: open_features([path], source.size),
+}
+
+
+def read_pairs(text: ParallelText, source: SourceConfig = TEXT) -> Iterator[tuple[Any, str]]:
+    """The pairs of a parallel text, in order.
+
+    Args:
+        text: the files.
+        source: what their sources are.
 
     Raises:
         UserError: where the sides do not have the same number of lines, or a TSV line lacks its tab.
@@ -51,22 +67,23 @@ def read_pairs(text: ParallelText) -> Iterator[tuple[str, str]]:
             yield columns[0], columns[1]
         return
     assert text.source is not None and text.target is not None
-    sides = itertools.zip_longest(read_lines(text.source), read_lines(text.target))
-    for number, (source, target) in enumerate(sides, 1):
-        if source is None or target is None:
-            short, long = (text.source, text.target) if source is None else (text.target, text.source)
+    sides = itertools.zip_longest(READERS[source.kind](text.source, source), read_lines(text.target))
+    for number, (given, target) in enumerate(sides, 1):
+        if given is None or target is None:
+            short, long = (text.source, text.target) if given is None else (text.target, text.source)
             total = number + sum(1 for _ in sides)
-            raise UserError(f"{short} ends after {number - 1} lines, but {long} has {total}: the sides are misaligned")
-        yield source, target
+            what = "lines" if source.kind == "text" else "lines or items"
+            raise UserError(f"{short} ends after {number - 1} {what}, but {long} has {total}: the sides are misaligned")
+        yield given, target
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Tokenized sentence pairs; `texts` beside them where subword sampling or scoring needs the words."""
+    """Tokenized pairs; `texts` beside them where subword sampling or scoring needs the words (or the items)."""
 
-    source: Sequences
+    source: Sequences | FeatureSequences
     target: Sequences
-    texts: tuple[Sequence[str], Sequence[str]] | None = None
+    texts: tuple[Sequence[Source], Sequence[str]] | None = None
     dropped: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -93,7 +110,7 @@ def read_corpus(
         UserError: where a file is missing, misaligned, not UTF-8, or nothing is left.
     """
     dropped: dict[str, int] = {}
-    kept: tuple[list[str], list[str]] = ([], [])
+    kept: tuple[list[Source], list[str]] = ([], [])
     source_ids, target_ids = SequencesBuilder(), SequencesBuilder()
     for (source_text, target_text), (source, target) in tokenized_pairs(texts, tokenizer, filters, dropped=dropped):
         source_ids.append(source)
@@ -101,7 +118,8 @@ def read_corpus(
         if keep_text:
             kept[0].append(source_text)
             kept[1].append(target_text)
-    corpus = Corpus(source_ids.build(), target_ids.build(), kept if keep_text else None, dropped)
+    sources = tokenizer.source.restored(source_ids.build(), source_files(texts))
+    corpus = Corpus(sources, target_ids.build(), kept if keep_text else None, dropped)
     check_not_empty(corpus, texts)
     return corpus
 
@@ -113,24 +131,33 @@ def tokenized_pairs(
     *,
     dropped: dict[str, int],
     check: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[tuple[str, str], tuple[list[int], list[int]]]]:
-    """Each pair that is kept, and its pieces; one pass over the text.
+) -> Iterator[tuple[tuple[Any, str], tuple[Sequence[int], Sequence[int]]]]:
+    """Each pair that is kept, and what a corpus stores of it; one pass over the text.
 
     Args:
         texts, tokenizer, filters: as for `read_corpus`.
         dropped: counts what is not kept, by reason.
         check: called now and then; may raise to stop.
     """
-    lines = itertools.chain.from_iterable(read_pairs(text) for text in texts)
-    while chunk := list(itertools.islice(lines, CHUNK)):
+    side, of_text = tokenizer.source, tokenizer.source.config.kind == "text"
+    lines = itertools.chain.from_iterable(read_pairs(text, side.config) for text in texts)
+    for first in itertools.count(0, CHUNK):
+        chunk = list(itertools.islice(lines, CHUNK))
+        if not chunk:
+            return
         check()
         sources, targets = zip(*chunk, strict=True)
-        encoded = zip(tokenizer.source.encode(sources), tokenizer.target.encode(targets), strict=True)
-        for pair, (source, target) in zip(chunk, encoded, strict=True):
-            if filters and (reason := _reason_to_drop(len(source), len(target), filters)):
+        encoded = zip(chunk, side.encode(sources), tokenizer.target.encode(targets), strict=True)
+        for number, (pair, source, target) in enumerate(encoded, first):
+            if filters and (reason := _reason_to_drop(len(source), len(target), filters, of_text)):
                 dropped[reason] = dropped.get(reason, 0) + 1
             else:
-                yield pair, (source, target)
+                yield pair, (side.stored(number, source), target)
+
+
+def source_files(texts: Sequence[ParallelText]) -> list[Path]:
+    """The files of sources, but for those in TSVs."""
+    return [text.source for text in texts if text.source is not None]
 
 
 def check_not_empty(corpus: Corpus, texts: Sequence[ParallelText]) -> None:
@@ -141,12 +168,12 @@ def check_not_empty(corpus: Corpus, texts: Sequence[ParallelText]) -> None:
         raise UserError(f"{names}: no sentence pairs are left to use{lost}")
 
 
-def _reason_to_drop(source: int, target: int, filters: DataConfig) -> str | None:
+def _reason_to_drop(source: int, target: int, filters: DataConfig, comparable: bool) -> str | None:
     if not source or not target:
         return "blank"
     if max(source, target) > filters.max_length:
         return "too long"
-    if max(source, target) > filters.max_ratio * min(source, target):
+    if comparable and max(source, target) > filters.max_ratio * min(source, target):
         return "unequal lengths"
     return None
 
@@ -156,23 +183,26 @@ def describe_dropped(dropped: dict[str, int]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in sorted(dropped.items()))
 
 
-def train_tokenizer(texts: Sequence[ParallelText], config: TokenizerConfig) -> Tokenizer:
-    """Trains the vocabularies that the config asks for on both sides of the training text."""
-    total = sum(1 for _ in itertools.chain.from_iterable(read_pairs(text) for text in texts))
+def train_tokenizer(texts: Sequence[ParallelText], config: TokenizerConfig, source: SourceConfig = TEXT) -> Tokenizer:
+    """Trains the vocabularies that the config asks for: on both sides of the training text, or beside features on the
+    target alone."""
+    total = sum(1 for _ in itertools.chain.from_iterable(read_pairs(text, source) for text in texts))
     if not total:
         raise UserError(f"{', '.join(str(path) for text in texts for path in text.files)}: no lines to train on")
-    sides = (0, 1) if config.shared else (0,)
-    stride = max(1, -(-total * len(sides) // config.max_sentences))
+    features = source.kind == "features"
+    shared = config.shared and not features
+    stride = max(1, -(-total * (1 + shared) // config.max_sentences))
 
     def side(*columns: int) -> Iterator[str]:
-        pairs = itertools.chain.from_iterable(read_pairs(text) for text in texts)
+        pairs = itertools.chain.from_iterable(read_pairs(text, source) for text in texts)
         chosen = (pair[column] for pair in itertools.islice(pairs, 0, None, stride) for column in columns)
         return itertools.islice(chosen, config.max_sentences)
 
-    if config.shared:
+    if shared:
         both = train_vocabulary(side(0, 1), config, "shared")
         return Tokenizer(both, both)
-    return Tokenizer(train_vocabulary(side(0), config, "source"), train_vocabulary(side(1), config, "target"))
+    first = FeatureSource(source) if features else train_vocabulary(side(0), config, "source")
+    return Tokenizer(first, train_vocabulary(side(1), config, "target"))
 
 
 def unknown_rate(sequences: Sequences, unk: int) -> float:

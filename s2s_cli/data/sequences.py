@@ -1,4 +1,7 @@
-"""Many sequences in two flat arrays, held in memory or mapped from files."""
+"""Many sequences in two flat arrays, held in memory or mapped from files; and some of them padded to one tensor.
+
+Shapes: B batch, S source length, F width of a feature vector.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import io
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, overload
+from typing import Any, BinaryIO, NamedTuple, Protocol, overload
 
 import torch
 from torch import Tensor
@@ -26,13 +29,39 @@ class Sequences:
     def __getitem__(self, index: int) -> Tensor:
         return self.items[int(self.offsets[index]) : int(self.offsets[index + 1])]
 
-    def lists(self) -> list[list[int]]:
-        """All of them; for small sets."""
-        return [self[index].tolist() for index in range(len(self))]
+    def rows(self, indices: Sequence[int]) -> list[list[int]]:
+        """Some of them."""
+        return [self[index].tolist() for index in indices]
 
     def lengths(self, rows: Tensor) -> Tensor:
         """Items of each of some sequences."""
         return self.offsets[rows + 1] - self.offsets[rows]
+
+    def add_to(self, digest: Digest) -> None:
+        """Every item, their order and their borders."""
+        for tensor in (self.items, self.offsets):
+            digest.update(tensor.numpy().data)
+
+
+class PaddedSources(NamedTuple):
+    """Sources as one tensor, padded at the end: piece ids or feature vectors."""
+
+    src_BS: Tensor | None
+    src_BSF: Tensor | None
+    src_len_B: Tensor
+
+    def to(self, device: torch.device) -> PaddedSources:
+        """The same on a device."""
+        there = {name: tensor.to(device) for name, tensor in self._asdict().items() if tensor is not None}
+        return self._replace(**there)
+
+
+def pad_rows(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
+    """Rows of ids as one padded int64 tensor (rows, longest) and their lengths."""
+    lengths = [len(row) for row in rows]
+    width = max(lengths)
+    padded = torch.tensor([[*row, *([pad] * (width - len(row)))] for row in rows], dtype=torch.int64)
+    return padded, torch.tensor(lengths)
 
 
 class SequencesWriter:
@@ -90,10 +119,21 @@ class Sentences(Sequence[str]):
         return self.utf8[index].numpy().tobytes().decode()
 
 
-def digest(*sides: Sequences) -> str:
-    """SHA-256 over sequences: every item, their order and their borders."""
+class Digest(Protocol):
+    """What `hashlib` makes."""
+
+    def update(self, data: Any, /) -> None: ...
+
+
+class Digestible(Protocol):
+    """Sequences that can be hashed."""
+
+    def add_to(self, digest: Digest) -> None: ...
+
+
+def digest(*sides: Digestible) -> str:
+    """SHA-256 over sequences."""
     found = hashlib.sha256()
     for side in sides:
-        for tensor in (side.items, side.offsets):
-            found.update(tensor.numpy().data)
+        side.add_to(found)
     return found.hexdigest()

@@ -2,15 +2,15 @@
 
     corpus.json   source.ids   source.ids.offsets   target.ids   target.ids.offsets
 
-and, where the words themselves are wanted, `source.text`, `source.text.offsets` and the target's. The arrays are in the
-machine's own byte order. `corpus.json` holds the SHA-256 of the text files, of the tokenizer and of the arrays: where
-one of them is another, the corpus is made anew.
+and, where the words themselves are wanted, `source.text`, `source.text.offsets` and the target's. Feature vectors stay
+in their own files: of them `source.ids` holds the numbers of those kept. The arrays are in the machine's own byte
+order. `corpus.json` holds the SHA-256 of the text files, of the tokenizer and of the arrays: where one of them is
+another, the corpus is made anew.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from s2s_cli.config import DataConfig, ParallelText
-from s2s_cli.data.corpus import Corpus, check_not_empty, tokenized_pairs
+from s2s_cli.data.corpus import Corpus, check_not_empty, source_files, tokenized_pairs
+from s2s_cli.data.features import FeatureSequences
 from s2s_cli.data.sequences import Sentences, Sequences, SequencesWriter, digest
 from s2s_cli.data.tokenizer import Tokenizer
-from s2s_cli.files import read_regular, sha256, write_atomically
+from s2s_cli.files import file_sha256, read_regular, sha256, write_atomically
 
 FORMAT = 1
 MANIFEST = "corpus.json"
@@ -62,7 +63,7 @@ def open_corpus(
         "max_ratio": filters.max_ratio,
         "keep_text": keep_text,
     }
-    corpus = _load(folder, key, texts)
+    corpus = _load(folder, key, texts, tokenizer)
     if corpus is None:
         begin()
         corpus = _make(folder, key, texts, tokenizer, filters, check)
@@ -91,14 +92,15 @@ def _make(
             return SequencesWriter(create(folder / name), create(folder / f"{name}.offsets"), typecode)
 
         pieces = [writer(f"{side}.ids", "i") for side in SIDES]
-        words = [writer(f"{side}.text", "B") for side in SIDES] if key["keep_text"] else []
+        of_text = _sides_of_text(tokenizer) if key["keep_text"] else ()
+        words = {SIDES.index(side): writer(f"{side}.text", "B") for side in of_text}
         for pair, ids in tokenized_pairs(texts, tokenizer, filters, dropped=dropped, check=check):
             for side_writer, row in zip(pieces, ids, strict=True):
                 side_writer.append(row)
-            for text_writer, sentence in zip(words, pair, strict=False):
-                text_writer.append(sentence.encode())
+            for column, text_writer in words.items():
+                text_writer.append(pair[column].encode())
     content = {**key, "pairs": pieces[0].count, "dropped": dropped, "texts": hashes}
-    corpus = _map(folder, content)
+    corpus = _map(folder, content, texts, tokenizer)
     check_not_empty(corpus, texts)
     content["arrays"] = _digest(corpus)
     content["sha256"] = _seal(content)
@@ -106,24 +108,25 @@ def _make(
     return corpus
 
 
-def _load(folder: Path, key: dict[str, Any], texts: Sequence[ParallelText]) -> Corpus | None:
+def _load(folder: Path, key: dict[str, Any], texts: Sequence[ParallelText], tokenizer: Tokenizer) -> Corpus | None:
     """The corpus, where it is here, undamaged, and was made of this text by these rules."""
     try:
         content = json.loads(read_regular(folder / MANIFEST, MOST_MANIFEST_BYTES))
         if content.pop("sha256") != _seal(content):
             return None
         same = all(content[name] == value for name, value in key.items()) and content["texts"] == _hashes(texts)
-        corpus = _map(folder, content) if same else None
+        corpus = _map(folder, content, texts, tokenizer) if same else None
         return corpus if corpus is not None and content["arrays"] == _digest(corpus) else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, RecursionError):
         return None
 
 
-def _map(folder: Path, content: dict[str, Any]) -> Corpus:
+def _map(folder: Path, content: dict[str, Any], texts: Sequence[ParallelText], tokenizer: Tokenizer) -> Corpus:
     """The corpus, mapped: nothing is read until it is looked at.
 
     Raises:
-        OSError, ValueError, RuntimeError: where a file is missing or cannot be of this corpus.
+        OSError, ValueError, LookupError, RuntimeError: where a file is missing or cannot be of this corpus.
+        UserError: where a file of features cannot be read.
     """
 
     def sequences(name: str, dtype: torch.dtype) -> Sequences:
@@ -133,9 +136,17 @@ def _map(folder: Path, content: dict[str, Any]) -> Corpus:
             raise ValueError(f"{folder / name}: not of the size that {MANIFEST} tells")
         return Sequences(items, offsets)
 
-    source, target = (sequences(f"{side}.ids", torch.int32) for side in SIDES)
-    words = [Sentences(sequences(f"{side}.text", torch.uint8)) for side in SIDES if content["keep_text"]]
-    return Corpus(source, target, (words[0], words[1]) if words else None, content["dropped"])
+    source = tokenizer.source.restored(sequences("source.ids", torch.int32), source_files(texts))
+    target = sequences("target.ids", torch.int32)
+    if not content["keep_text"]:
+        return Corpus(source, target, None, content["dropped"])
+    words = [Sentences(sequences(f"{side}.text", torch.uint8)) for side in _sides_of_text(tokenizer)]
+    first = source if isinstance(source, FeatureSequences) else words[0]
+    return Corpus(source, target, (first, words[-1]), content["dropped"])
+
+
+def _sides_of_text(tokenizer: Tokenizer) -> tuple[str, ...]:
+    return SIDES if tokenizer.source.config.kind == "text" else SIDES[1:]
 
 
 def _array(path: Path, dtype: torch.dtype) -> Tensor:
@@ -160,7 +171,6 @@ def _hashes(texts: Sequence[ParallelText]) -> list[list[str]]:
 def _hash(path: Path) -> str:
     """Empty for a file that cannot be read, which is told by whoever reads it."""
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError:
         return ""

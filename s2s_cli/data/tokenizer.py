@@ -1,4 +1,7 @@
-"""SentencePiece tokenizers (Kudo and Richardson 2018): trained on the corpus or given, saved in the run."""
+"""SentencePiece tokenizers (Kudo and Richardson 2018): trained on the corpus or given, saved in the run.
+
+Feature vectors have no pieces: then the source side is a `FeatureSource`, and the target's vocabulary the only one.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,15 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import sentencepiece as spm
+from torch import Tensor
 
-from s2s_cli.config import SamplingConfig, TokenizerConfig
+from s2s_cli.config import SamplingConfig, SourceConfig, TokenizerConfig
+from s2s_cli.data.features import FeatureSequences, FeatureSource
+from s2s_cli.data.sequences import PaddedSources, Sequences, pad_rows
 from s2s_cli.errors import UserError
 
 # Fixed, since the counts that threads add up, and so the vocabulary, depend on how many there are.
@@ -30,12 +38,48 @@ class Specials:
     eos: int
 
 
+class SourceSide(Protocol):
+    """What a tokenizer does with sources, of the kind that its config names."""
+
+    config: SourceConfig
+
+    def __len__(self) -> int:
+        """Pieces, or the width of a feature vector."""
+
+    @property
+    def specials(self) -> Specials | None:
+        """The pieces that are not text, where there are any."""
+
+    def encode(self, sources: Sequence[Any]) -> list[Any]:
+        """A row for each source: what the model reads, that has a length and a beginning `[:most]`."""
+
+    def sample(self, sources: Sequence[Any], sampling: SamplingConfig, seed: int) -> list[Any]:
+        """As `encode`, with what can be drawn at random drawn."""
+
+    def positions(self, lengths: Tensor) -> Tensor:
+        """The positions in a batch of rows of some lengths."""
+
+    def pad(self, rows: Sequence[Any]) -> PaddedSources:
+        """Rows as one tensor."""
+
+    def names(self, row: Any) -> tuple[str, ...]:
+        """What to call the positions of a row."""
+
+    def stored(self, number: int, row: Any) -> Sequence[int]:
+        """What a corpus stores of its n-th source."""
+
+    def restored(self, stored: Sequences, paths: Sequence[Path]) -> Sequences | FeatureSequences:
+        """The sources of some files, of which that was stored."""
+
+
 class Vocabulary:
     """One SentencePiece model: text to piece ids and back.
 
     Raises:
         UserError: where `data` is no SentencePiece model, or one without an end-of-sentence piece.
     """
+
+    config = SourceConfig()
 
     def __init__(self, data: bytes, name: str) -> None:
         self.data = data
@@ -76,6 +120,27 @@ class Vocabulary:
         """The written form of each piece."""
         return [str(self._processor.id_to_piece(i)) for i in ids]
 
+    def positions(self, lengths: Tensor) -> Tensor:
+        """Positions in a batch: the end of sentence is added."""
+        return lengths + 1
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> PaddedSources:
+        """Adds the end of sentence to each row, and pads."""
+        src_BS, src_len_B = pad_rows([[*row, self.specials.eos] for row in rows], self.specials.pad)
+        return PaddedSources(src_BS, None, src_len_B)
+
+    def names(self, row: Sequence[int]) -> tuple[str, ...]:
+        """The written forms of the pieces and of the end of sentence."""
+        return tuple(self.pieces([*row, self.specials.eos]))
+
+    def stored(self, number: int, row: Sequence[int]) -> Sequence[int]:
+        """The pieces."""
+        return row
+
+    def restored(self, stored: Sequences, paths: Sequence[Path]) -> Sequences:
+        """The pieces."""
+        return stored
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of piece ids, as one line."""
         text = str(self._processor.decode(list(ids)))
@@ -83,9 +148,9 @@ class Vocabulary:
 
 
 class Tokenizer:
-    """The vocabularies of both sides; one object twice where they are shared."""
+    """Both sides; one vocabulary twice where they share it."""
 
-    def __init__(self, source: Vocabulary, target: Vocabulary) -> None:
+    def __init__(self, source: SourceSide, target: Vocabulary) -> None:
         self.source = source
         self.target = target
 
@@ -95,11 +160,17 @@ class Tokenizer:
         return self.source is self.target
 
     @property
+    def vocabularies(self) -> dict[str, Vocabulary]:
+        """By name: the shared one; or the target's, and the source's where it has one."""
+        if self.shared:
+            return {"shared": self.target}
+        source = {"source": self.source} if isinstance(self.source, Vocabulary) else {}
+        return {**source, "target": self.target}
+
+    @property
     def files(self) -> dict[str, bytes]:
         """File name to content, as `from_files` takes them."""
-        if self.shared:
-            return {"shared.model": self.source.data}
-        return {"source.model": self.source.data, "target.model": self.target.data}
+        return {f"{name}.model": vocabulary.data for name, vocabulary in self.vocabularies.items()}
 
     @property
     def fingerprint(self) -> str:
@@ -108,17 +179,43 @@ class Tokenizer:
 
     def check_sampling(self, sampling: SamplingConfig) -> None:
         """Raises `UserError` where a model has one segmentation only."""
-        for vocabulary in (self.source, self.target):
+        for vocabulary in self.vocabularies.values():
             vocabulary.sample(["a"], sampling, 0)
 
     @classmethod
-    def from_files(cls, files: dict[str, bytes], names: dict[str, str] | None = None) -> Tokenizer:
-        """The tokenizer whose `files` these are; `names` are what to call them in errors."""
+    def from_files(
+        cls, files: dict[str, bytes], names: dict[str, str] | None = None, source: SourceConfig | None = None
+    ) -> Tokenizer:
+        """The tokenizer whose `files` these are.
+
+        Args:
+            files: by name.
+            names: what to call them in errors.
+            source: what the source is; default: text.
+
+        Raises:
+            UserError: where one is missing, or no SentencePiece model.
+        """
         called = names or {}
+
+        def vocabulary(name: str) -> Vocabulary:
+            if name not in files:
+                raise UserError(f"{called.get(name, name)}: missing from the tokenizer")
+            return Vocabulary(files[name], called.get(name, name))
+
+        if source and source.kind == "features":
+            return cls(FeatureSource(source), vocabulary("target.model"))
         if "shared.model" in files:
-            both = Vocabulary(files["shared.model"], called.get("shared.model", "shared.model"))
+            both = vocabulary("shared.model")
             return cls(both, both)
-        return cls(*(Vocabulary(files[name], called.get(name, name)) for name in ("source.model", "target.model")))
+        return cls(vocabulary("source.model"), vocabulary("target.model"))
+
+
+def model_files(config: TokenizerConfig, source: SourceConfig) -> set[str]:
+    """The names of a tokenizer's files."""
+    if source.kind == "features":
+        return {"target.model"}
+    return {"shared.model"} if config.shared else {"source.model", "target.model"}
 
 
 def fingerprint(files: dict[str, bytes]) -> str:
@@ -129,9 +226,11 @@ def fingerprint(files: dict[str, bytes]) -> str:
     return digest.hexdigest()
 
 
-def read_given(config: TokenizerConfig) -> Tokenizer | None:
+def read_given(config: TokenizerConfig, source: SourceConfig | None = None) -> Tokenizer | None:
     """The existing model or models that the config names, if it names any."""
     given = {"shared.model": config.model, "source.model": config.source_model, "target.model": config.target_model}
+    if source and source.kind == "features":
+        given = {"target.model": config.model}
     paths = {name: path for name, path in given.items() if path is not None}
     try:
         files = {name: path.read_bytes() for name, path in paths.items()}
@@ -139,7 +238,7 @@ def read_given(config: TokenizerConfig) -> Tokenizer | None:
         raise UserError(f"tokenizer: cannot read {error.filename}: {error.strerror}") from None
     if not files:
         return None
-    tokenizer = Tokenizer.from_files(files, {name: str(path) for name, path in paths.items()})
+    tokenizer = Tokenizer.from_files(files, {name: str(path) for name, path in paths.items()}, source)
     if config.sampling.alpha:
         tokenizer.check_sampling(config.sampling)
     return tokenizer

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,50 +32,112 @@ class Losses(NamedTuple):
     """The negative log-likelihood of each in nats; carries no gradient."""
 
 
+def embedding_dropout(config: ModelConfig) -> Dropout:
+    """What stands behind the embeddings of both sides."""
+    share = config.dropout if config.embedding_dropout is None else config.embedding_dropout
+    return Dropout(share, variational=config.variational_dropout)
+
+
+class TokenEmbedding(nn.Embedding):
+    """Piece ids (...) to embeddings (..., E), times sqrt(E) (Vaswani et al. 2017, section 3.4): small enough for an
+    output, of unit size as input."""
+
+    def __init__(self, size: int, config: ModelConfig, specials: Specials | None) -> None:
+        """Args:
+        size: pieces.
+        config: the model section.
+        specials: what word dropout spares, and puts in the place of others; None for no word dropout.
+        """
+        super().__init__(size, config.embedding_size)
+        nn.init.normal_(self.weight, std=config.embedding_size**-0.5)
+        self.dropout = embedding_dropout(config)
+        self.word_dropout, self.specials = config.word_dropout, specials
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x_E: Tensor = self.dropout(super().forward(self._drop_words(tokens)) * math.sqrt(self.embedding_dim))
+        return x_E
+
+    def _drop_words(self, tokens: Tensor) -> Tensor:
+        """Word dropout (Gal and Ghahramani 2016, section 4.2): tokens of text become unknown at random."""
+        special = self.specials
+        if not self.training or not self.word_dropout or special is None:
+            return tokens
+        drop = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
+        return tokens.masked_fill(drop & (tokens != special.eos) & (tokens != special.bos), special.unk)
+
+
+class FeatureProjection(nn.Linear):
+    """Feature vectors (..., F) to what stands for their embeddings, W x + b (..., E): of unit size where they are."""
+
+    def __init__(self, size: int, config: ModelConfig, specials: None = None) -> None:
+        super().__init__(size, config.embedding_size)
+        nn.init.normal_(self.weight, std=size**-0.5)
+        nn.init.zeros_(self.bias)
+        self.dropout = embedding_dropout(config)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        x_E: Tensor = self.dropout(super().forward(vectors))
+        return x_E
+
+
+# Each takes the pieces of the vocabulary or the width of a vector, the model section, and the special pieces.
+SOURCES: dict[str, Callable[[int, ModelConfig, Any], nn.Module]] = {
+    "text": TokenEmbedding,
+    "features": FeatureProjection,
+}
+
+
 class Seq2Seq(nn.Module):
     """A recurrent encoder-decoder (Sutskever et al. 2014; Cho et al. 2014) with selectable attention.
 
     Args:
         config: the model section.
-        source_size, target_size: pieces in each vocabulary.
-        source, target: their special pieces.
+        source_size, target_size: pieces in each vocabulary; of features the width of a vector.
+        source, target: their special pieces; features have none.
+        kind: of source, one of SOURCES.
     """
 
     def __init__(
-        self, config: ModelConfig, source_size: int, target_size: int, source: Specials, target: Specials
+        self,
+        config: ModelConfig,
+        source_size: int,
+        target_size: int,
+        source: Specials | None,
+        target: Specials,
+        kind: str = "text",
     ) -> None:
         super().__init__()
         self.source, self.target = source, target
-        self.word_dropout = config.word_dropout
-        on_embeddings = config.dropout if config.embedding_dropout is None else config.embedding_dropout
-        self.dropout, self.embedding_dropout, self.encoder_dropout = (
-            Dropout(share, variational=config.variational_dropout)
-            for share in (config.dropout, on_embeddings, config.encoder_dropout)
+        self.dropout, self.encoder_dropout = (
+            Dropout(share, variational=config.variational_dropout) for share in (config.dropout, config.encoder_dropout)
         )
-        self.source_embedding = _embedding(source_size, config.embedding_size)
-        self.target_embedding = _embedding(target_size, config.embedding_size)
+        self.source_embedding = SOURCES[kind](source_size, config, source)
+        self.target_embedding = TokenEmbedding(target_size, config, target)
         self.output = Output(config.readout, target_size)
         nn.init.zeros_(self.output.bias)
         if config.tie_embeddings == "all":
-            self.target_embedding.weight = self.source_embedding.weight
+            self.target_embedding.weight = cast(nn.Parameter, self.source_embedding.weight)
         if config.tie_embeddings != "none":
             self.output.weight = self.target_embedding.weight
         keep_finals = config.decoder.initial_state == "last"
         self.encoder = Encoder(config, keep_finals=keep_finals)
         self.decoder = Decoder(config)
 
-    def encode(self, src_BS: Tensor, src_len_B: Tensor) -> tuple[Memory, DecoderState]:
-        """Reads sources: what the decoder looks at, and the state it starts from, one row for each sentence."""
-        x_BSE = self._embed(self.source_embedding, self._drop_words(src_BS, self.source))
-        encoded = self.encoder(x_BSE, src_len_B)
+    def encode(self, source: Tensor, src_len_B: Tensor) -> tuple[Memory, DecoderState]:
+        """Reads sources: what the decoder looks at, and the state it starts from, one row for each.
+
+        Args:
+            source: piece ids (B, S), or feature vectors (B, S, F).
+            src_len_B: their lengths.
+        """
+        encoded = self.encoder(self.source_embedding(source), src_len_B)
         encoded = replace(encoded, states_BSC=self.encoder_dropout(encoded.states_BSC))
         return self.decoder.attention.memorize(encoded), self.decoder.start(encoded)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Teacher forcing: attentional states of all target positions (B, T, R), and weights (B, T, S)."""
-        memory, state = self.encode(batch.src_BS, batch.src_len_B)
-        x_BTE = self._embed(self.target_embedding, self._drop_words(batch.tgt_in_BT, self.target))
-        readout_BTR, weights_BTS = self.decoder(x_BTE, state, memory)
+        memory, state = self.encode(batch.source, batch.src_len_B)
+        readout_BTR, weights_BTS = self.decoder(self.target_embedding(batch.tgt_in_BT), state, memory)
         return readout_BTR, weights_BTS
 
     def losses(self, batch: Batch, label_smoothing: float = 0.0, coverage: float = 0.0) -> Losses:
@@ -102,36 +165,18 @@ class Seq2Seq(nn.Module):
 
     def inputs(self, tokens_N: Tensor) -> Tensor:
         """What the decoder's first layer makes of target tokens, (N, G)."""
-        return self.decoder.inputs(self._embed(self.target_embedding, tokens_N))
+        return self.decoder.inputs(self.target_embedding(tokens_N))
 
     def step_from(self, gates_NG: Tensor, state: DecoderState, memory: Memory) -> Step:
         """As `step`, from what `inputs` gave."""
         readout_BQR, weights_BQS, state = self.decoder.step(gates_NG, state, memory)
         return Step(self.output(readout_BQR), weights_BQS, state)
 
-    def _embed(self, embedding: nn.Embedding, tokens: Tensor) -> Tensor:
-        """Times sqrt(E) (Vaswani et al. 2017, section 3.4): small enough for an output, of unit size as input."""
-        x_E: Tensor = self.embedding_dropout(embedding(tokens) * math.sqrt(embedding.embedding_dim))
-        return x_E
-
-    def _drop_words(self, tokens: Tensor, specials: Specials) -> Tensor:
-        """Word dropout (Gal and Ghahramani 2016, section 4.2): tokens of text become unknown at random."""
-        if not self.training or not self.word_dropout:
-            return tokens
-        drop = torch.rand(tokens.shape, device=tokens.device) < self.word_dropout
-        return tokens.masked_fill(drop & (tokens != specials.eos) & (tokens != specials.bos), specials.unk)
-
-
-def _embedding(size: int, width: int) -> nn.Embedding:
-    embedding = nn.Embedding(size, width)
-    nn.init.normal_(embedding.weight, std=width**-0.5)
-    return embedding
-
 
 def build_model(config: ModelConfig, tokenizer: Tokenizer) -> Seq2Seq:
     """The model that a config describes, for a tokenizer, with fresh weights from torch's generator."""
     source, target = tokenizer.source, tokenizer.target
-    return Seq2Seq(config, len(source), len(target), source.specials, target.specials)
+    return Seq2Seq(config, len(source), len(target), source.specials, target.specials, source.config.kind)
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -159,9 +204,9 @@ class SearchModel:
         pieces = torch.arange(self.model.target_embedding.num_embeddings, device=self.model.output.weight.device)
         self.table_VG = self.model.inputs(pieces)
 
-    def encode(self, src_BS: Tensor, src_len_B: Tensor) -> tuple[Memory, DecoderState]:
+    def encode(self, source: Tensor, src_len_B: Tensor) -> tuple[Memory, DecoderState]:
         """As the model's."""
-        return self.model.encode(src_BS, src_len_B)
+        return self.model.encode(source, src_len_B)
 
     def step(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step:
         """As the model's."""

@@ -55,6 +55,8 @@ def _figure(kind: str, request: Request, text: str | None, say: Callable[[str], 
         if text is None or not text.strip():
             raise UserError('an attention map needs a sentence: --text "A man is sleeping."')
         model = ModelSystem(request.model, None, say, beam=request.beam)
+        if model.config.source.kind == "features":
+            raise UserError("this model reads feature vectors: its attention maps are in `s2s evaluate --report FILE`")
         ((best, *_),) = model.translator.translate([text])
         return plots.attention(model.attention([text], [best.text])[0])
     evaluator = Evaluator(request, say)

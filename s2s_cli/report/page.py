@@ -42,11 +42,12 @@ def render(outcome: Outcome, details: Sequence[Details], curve: Sequence[Mapping
         "tests": [
             {
                 "name": name,
-                "sources": systems[0][0].test.sources,
+                "sources": [str(source) for source in sources] if sources is not None else None,
                 "references": systems[0][0].test.references,
                 "systems": [_system(*system) for system in systems],
             }
             for name, systems in tests.items()
+            for sources in [systems[0][0].test.sources]
         ],
     }
     script, style, page = (

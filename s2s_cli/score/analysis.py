@@ -9,6 +9,7 @@ from difflib import SequenceMatcher
 from itertools import pairwise
 
 from s2s_cli.config import EvaluationConfig
+from s2s_cli.data.corpus import Source
 from s2s_cli.evaluate import Score, compute_scores, word_splitter
 from s2s_cli.score.system import AttentionMap
 from s2s_cli.score.testset import TestSet
@@ -76,7 +77,7 @@ def break_down(test: TestSet, translations: Sequence[str], config: EvaluationCon
 def by_length(test: TestSet, translations: Sequence[str], config: EvaluationConfig) -> Breakdown:
     """BLEU and chrF by the length of the source: without attention they fall as sentences grow (Bahdanau et al. 2015,
     figure 2)."""
-    measured = test.sources if test.sources is not None else test.references[0]
+    measured: Sequence[Source] = test.sources if test.sources is not None else test.references[0]
     unit, lengths = _lengths(measured)
     both = config.model_copy(update={"metrics": ("bleu", "chrf")})
     groups = []
@@ -131,8 +132,11 @@ def by_position(references: Sequence[Words], translations: Sequence[Words]) -> B
     return Breakdown("by position", "of the way through the reference", "words", about, tuple(groups))
 
 
-def _lengths(lines: Sequence[str]) -> tuple[str, list[int]]:
-    """Words, or characters where a script does not part words."""
+def _lengths(given: Sequence[Source]) -> tuple[str, list[int]]:
+    """Words, or characters where a script does not part words; of feature vectors their number."""
+    lines = [one for one in given if isinstance(one, str)]
+    if len(lines) < len(given):
+        return "vectors", [len(one) for one in given]
     words = sum(len(line.split()) for line in lines)
     if sum(map(len, lines)) > _MOST_LETTERS * words:
         return "characters", [len(line) for line in lines]

@@ -65,9 +65,7 @@ class Evaluator:
             self.tests = [testset.from_sacrebleu(name, request.pair, say) for name in dict.fromkeys(request.testset)]
         else:
             assert run and config
-            self.tests = [
-                testset.from_run(run, config.data.test, name) for name in dict.fromkeys(request.test) or (None,)
-            ]
+            self.tests = [testset.from_run(run, config, name) for name in dict.fromkeys(request.test) or (None,)]
         for test in self.tests:
             lines = len(test.references[0])
             if request.no_regression and lines < FEWEST_LINES:
@@ -118,7 +116,7 @@ class Evaluator:
             breakdowns = break_down(item.test, item.translations, self.settings)
             sentences = sentence_scores(item.translations, item.test.references, self.settings)
             model = models.get((item.system, item.baseline)) if attention else None
-            maps = model.attention(item.test.texts, item.translations) if model else ()
+            maps = model.attention(model.sources(item.test), item.translations) if model else ()
             found.append(Details(breakdowns, tuple(sentences), tuple(maps)))
         return found
 

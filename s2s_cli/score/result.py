@@ -9,7 +9,7 @@ from typing import Any
 from s2s_cli import __version__
 from s2s_cli.evaluate import Comparison, Score
 from s2s_cli.score.gates import Gate
-from s2s_cli.score.testset import TestSet, digest
+from s2s_cli.score.testset import TestSet
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Evaluation:
             "files": list(self.test.files),
             "sentences": len(self.translations),
             "references_sha256": self.test.fingerprint,
-            "sources_sha256": digest(self.test.sources) if self.test.sources is not None else None,
+            "sources_sha256": self.test.sources_fingerprint,
             "scores": {name: asdict(score) for name, score in self.scores.items()},
             "comparisons": [{**asdict(item), "gain": item.gain} for item in self.comparisons],
             "gates": [asdict(gate) for gate in self.gates],

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from s2s_cli import __version__
 from s2s_cli.checkpoint import Checkpoint, identity
+from s2s_cli.config import SourceConfig
 from s2s_cli.config_file import change
-from s2s_cli.data.corpus import read_lines
+from s2s_cli.data.corpus import TEXT, Source, read_lines
+from s2s_cli.data.features import Vectors
 from s2s_cli.data.tokenizer import fingerprint
 from s2s_cli.errors import UserError
 from s2s_cli.evaluate import Score, mean_interval, perplexity
@@ -106,7 +108,7 @@ class EarlierEvaluation:
 
     def translations(self, test: TestSet) -> tuple[str, ...]:
         item = self._of(test)
-        if test.sources is not None and item.get("sources_sha256") not in (None, digest(test.sources)):
+        if test.sources is not None and item.get("sources_sha256") not in (None, test.sources_fingerprint):
             raise UserError(f"{self.path}: cannot be compared: it translated another source than that of {test.name}")
         if len(item["translations"]) != len(test.references[0]):
             raise UserError(f"{self.path}: damaged: it does not have a translation for each line of {test.name}")
@@ -162,11 +164,26 @@ class ModelSystem:
         """The loaded model."""
         return Translator.load(self.run, self.checkpoint, **self.decoding.model_dump())
 
+    def sources(self, test: TestSet) -> tuple[Source, ...]:
+        """The sources of a test set.
+
+        Raises:
+            UserError: where there are none, or of another kind than the model reads.
+        """
+        wanted = self.config.source
+        for source in test.texts[:1]:
+            given = SourceConfig(kind="features", size=source.file.size) if isinstance(source, Vectors) else TEXT
+            if given != wanted:
+                raise UserError(
+                    f"{self.name} reads {_in_words(wanted)}, the source of {test.name} is {_in_words(given)}"
+                )
+        return test.texts
+
     def translations(self, test: TestSet) -> tuple[str, ...]:
-        sources = test.texts
+        sources = self.sources(test)
         if self._cache is None:
             return self._translate(sources)
-        key = self._key(sources)
+        key = self._key(test)
         if kept := self._cache.get(key, len(sources)):
             self._say(
                 f"{self.name} on {test.name}: translations taken from the cache, since model, decoding and source "
@@ -177,10 +194,10 @@ class ModelSystem:
         self._cache.put(key, found)
         return found
 
-    def _translate(self, sources: Sequence[str]) -> tuple[str, ...]:
+    def _translate(self, sources: Sequence[Source]) -> tuple[str, ...]:
         return tuple(best.text for best, *_ in self.translator.translate(sources))
 
-    def _key(self, sources: Sequence[str]) -> dict[str, Any]:
+    def _key(self, test: TestSet) -> dict[str, Any]:
         """All that a translation depends on; the batch is not among it."""
         tokenizer = fingerprint(self.run.read_tokenizer_files())
         return {
@@ -189,14 +206,14 @@ class ModelSystem:
             "config": identity(self.config),
             "tokenizer": tokenizer,
             "decoding": self.decoding.model_dump(mode="json", exclude={"batch_size"}),
-            "sources": digest(sources),
+            "sources": test.sources_fingerprint,
         }
 
     def likelihood(self, test: TestSet) -> dict[str, Score]:
         """Loss and perplexity of the first references, in nats and for a piece of this model's vocabulary."""
         tokenizer = self.translator.tokenizer
-        pieces = tokenizer.source.encode(test.texts), tokenizer.target.encode(test.references[0])
-        found = losses(self.translator.model, tokenizer, *pieces, self.config.training.batch_tokens)
+        rows = tokenizer.source.encode(self.sources(test)), tokenizer.target.encode(test.references[0])
+        found = losses(self.translator.model, tokenizer, *rows, self.config.training.batch_tokens)
         loss = mean_loss(found)
         interval = mean_interval([float(nll_T.sum()) for nll_T in found], [len(nll_T) for nll_T in found])
         unit = f"per:piece|tokenizer:{tokenizer.fingerprint[:12]}|s2s:{__version__}"
@@ -205,20 +222,16 @@ class ModelSystem:
             "perplexity": Score(perplexity(loss), unit, *map(perplexity, interval)),
         }
 
-    def attention(self, sources: Sequence[str], translations: Sequence[str]) -> list[AttentionMap]:
+    def attention(self, sources: Sequence[Source], translations: Sequence[str]) -> list[AttentionMap]:
         """Where the model looks while it writes given translations, piece by piece."""
         tokenizer, longest = self.translator.tokenizer, self.decoding.max_source_length
-        sides = tokenizer.source, tokenizer.target
-        rows, columns = (
-            [ids[:longest] for ids in side.encode(text)]
-            for side, text in zip(sides, (sources, translations), strict=True)
-        )
-        maps = attention_maps(self.translator.model, tokenizer, rows, columns, self.config.training.batch_tokens)
-        named = (
-            (tuple(side.pieces([*ids, side.specials.eos])) for ids in part)
-            for side, part in zip(sides, (rows, columns), strict=True)
-        )
-        return [AttentionMap(*item) for item in zip(*named, maps, strict=True)]
+        read = [row[:longest] for row in tokenizer.source.encode(sources)]
+        written = [ids[:longest] for ids in tokenizer.target.encode(translations)]
+        maps = attention_maps(self.translator.model, tokenizer, read, written, self.config.training.batch_tokens)
+        return [
+            AttentionMap(tokenizer.source.names(row), tokenizer.target.names(ids), weights_TS)
+            for row, ids, weights_TS in zip(read, written, maps, strict=True)
+        ]
 
     def learning_curve(self) -> list[dict[str, Any]]:
         """The lines of the run's `metrics.jsonl`; none where it was not kept."""
@@ -226,6 +239,10 @@ class ModelSystem:
 
     def about(self) -> dict[str, Any]:
         return {"model": str(self.checkpoint), "decoding": self.decoding.model_dump(mode="json")}
+
+
+def _in_words(source: SourceConfig) -> str:
+    return "text" if source.kind == "text" else f"feature vectors of width {source.size}"
 
 
 def find_baseline(path: Path, model: Callable[[Path], ModelSystem]) -> System:

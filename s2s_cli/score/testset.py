@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from s2s_cli.config import ParallelText
-from s2s_cli.data.corpus import read_lines, read_pairs
+from s2s_cli.config import Config, ParallelText
+from s2s_cli.data.corpus import Source, read_lines, read_pairs
+from s2s_cli.data.features import FORMATS, open_features
 from s2s_cli.errors import UserError, suggest
 from s2s_cli.files import sha256
 from s2s_cli.run import RunDirectory
@@ -27,7 +28,7 @@ class TestSet:
     references: tuple[tuple[str, ...], ...]
     """One or more translations of the whole text."""
     files: tuple[str, ...]
-    sources: tuple[str, ...] | None = None
+    sources: tuple[Source, ...] | None = None
     """None where only references were given: nothing can then be translated."""
 
     @cached_property
@@ -35,8 +36,15 @@ class TestSet:
         """SHA-256 of the references: scores on other references cannot be compared."""
         return digest([line for side in self.references for line in (str(len(side)), *side)])
 
+    @cached_property
+    def sources_fingerprint(self) -> str | None:
+        """SHA-256 of the sources, where there are any."""
+        if self.sources is None:
+            return None
+        return digest([source if isinstance(source, str) else source.fingerprint for source in self.sources])
+
     @property
-    def texts(self) -> tuple[str, ...]:
+    def texts(self) -> tuple[Source, ...]:
         """The sources.
 
         Raises:
@@ -53,27 +61,28 @@ def digest(lines: Sequence[str]) -> str:
 
 
 def from_files(source: Path | None, references: Sequence[Path]) -> TestSet:
-    """A test set of files.
+    """A test set of files; a source whose ending is that of feature vectors is read as such.
 
     Raises:
         UserError: where one cannot be read, or they do not have the same number of lines.
     """
-    sides = {path: tuple(read_lines(path)) for path in ([source] if source else []) + list(references)}
-    _check_same_length({str(path): len(side) for path, side in sides.items()})
-    return TestSet(
-        name=references[0].name,
-        references=tuple(sides[path] for path in references),
-        files=tuple(map(str, sides)),
-        sources=sides[source] if source else None,
-    )
+    sides = {path: tuple(read_lines(path)) for path in references}
+    sources: tuple[Source, ...] | None = None
+    if source:
+        sources = tuple(open_features([source], None) if source.suffix in FORMATS else read_lines(source))
+    files = {str(source): sources, **{str(path): side for path, side in sides.items()}}
+    present = {path: side for path, side in files.items() if side is not None}
+    _check_same_length({path: len(side) for path, side in present.items()})
+    return TestSet(references[0].name, tuple(sides[path] for path in references), tuple(present), sources)
 
 
-def from_run(run: RunDirectory, texts: Sequence[ParallelText], name: str | None) -> TestSet:
+def from_run(run: RunDirectory, config: Config, name: str | None) -> TestSet:
     """A test set that a run's config names; by default the first. Files that are gone are looked for in the run.
 
     Raises:
         UserError: where there is none, or none of this name, or its files are missing or misaligned.
     """
+    texts = config.data.test
     if not texts:
         raise UserError("the run's config names no test set (data.test): give --source and --reference")
     names = {text.name: text for text in texts}
@@ -85,7 +94,7 @@ def from_run(run: RunDirectory, texts: Sequence[ParallelText], name: str | None)
             raise UserError(
                 f"{path}: the test set is not there: put it into the run's folder, or give --source and --reference"
             )
-    pairs = list(read_pairs(text))
+    pairs = list(read_pairs(text, config.source))
     sources, targets = tuple(source for source, _ in pairs), tuple(target for _, target in pairs)
     return TestSet(text.name, (targets,), tuple(map(str, text.files)), sources)
 

@@ -11,8 +11,9 @@ from s2s_cli.checkpoint import Checkpoint, load_model, load_weights, offering_ot
 from s2s_cli.config import Config
 from s2s_cli.config_file import differences
 from s2s_cli.data.corpus import Corpus, count_overlap, describe_dropped, read_corpus, train_tokenizer, unknown_rate
+from s2s_cli.data.sequences import Sequences
 from s2s_cli.data.store import open_corpus
-from s2s_cli.data.tokenizer import Tokenizer, fingerprint, read_given
+from s2s_cli.data.tokenizer import Tokenizer, fingerprint, model_files, read_given
 from s2s_cli.device import choose_device, choose_precision, keep_freed_memory
 from s2s_cli.errors import UserError
 from s2s_cli.files import disk_error
@@ -137,12 +138,14 @@ def _last_checkpoint(run: RunDirectory, config: Config) -> Checkpoint | None:
 def _tokenizer(config: Config, run: RunDirectory, observer: Observer, other: Tokenizer | None) -> Tokenizer:
     """The run's own tokenizer, else that of `init_from` (`other`), else the one given, else a new one."""
     files = run.read_tokenizer_files()
-    wanted = {"shared.model"} if config.tokenizer.shared else {"source.model", "target.model"}
-    if files.keys() == wanted:
-        return Tokenizer.from_files(files)
-    tokenizer = read_given(config.tokenizer)
+    if files.keys() == model_files(config.tokenizer, config.source):
+        return Tokenizer.from_files(files, source=config.source)
+    tokenizer = read_given(config.tokenizer, config.source)
     if other:
-        if other.shared != config.tokenizer.shared:
+        if other.source.config != config.source:
+            was = other.source.config.model_dump(exclude_none=True)
+            raise UserError(f"source: must be {was}, as in training.init_from")
+        if config.source.kind == "text" and other.shared != config.tokenizer.shared:
             raise UserError(f"tokenizer.shared: must be {str(other.shared).lower()}, as in training.init_from")
         if tokenizer and tokenizer.fingerprint != other.fingerprint:
             raise UserError(
@@ -152,7 +155,7 @@ def _tokenizer(config: Config, run: RunDirectory, observer: Observer, other: Tok
         tokenizer = other
     if tokenizer is None:
         observer.info("training the tokenizer ...")
-        tokenizer = train_tokenizer(config.data.train, config.tokenizer)
+        tokenizer = train_tokenizer(config.data.train, config.tokenizer, config.source)
     run.write_tokenizer(tokenizer)
     return tokenizer
 
@@ -172,17 +175,29 @@ def _read_corpora(
         check=stop.check,
     )
     valid_corpus = read_corpus([data.valid], tokenizer, keep_text=True)
-    sizes = (
-        f"{len(tokenizer.source):,}" if tokenizer.shared else f"{len(tokenizer.source):,} and {len(tokenizer.target):,}"
-    )
+    sizes = " and ".join(f"{len(vocabulary):,}" for vocabulary in tokenizer.vocabularies.values())
     observer.info(
         f"data: {len(train_corpus):,} training pairs ({train_corpus.target.items.numel():,} target pieces), "
         f"{len(valid_corpus):,} for validation; vocabulary {sizes}"
     )
     if train_corpus.dropped:
         observer.info(f"dropped training pairs: {describe_dropped(train_corpus.dropped)}")
-    sides = (("source", valid_corpus.source, tokenizer.source), ("target", valid_corpus.target, tokenizer.target))
-    rates = {side: unknown_rate(sequences, vocabulary.specials.unk) for side, sequences, vocabulary in sides}
+    _tell_unknown(valid_corpus, tokenizer, observer)
+    if not quiet and config.source.kind == "text":
+        for text in (data.valid, *data.test):
+            if overlap := count_overlap(data.train, text):
+                observer.warn(f"{overlap:,} source sentences of {text.files[0].name} stand in the training set too")
+    return train_corpus, valid_corpus
+
+
+def _tell_unknown(corpus: Corpus, tokenizer: Tokenizer, observer: Observer) -> None:
+    """How much of the validation set the vocabularies do not know."""
+    sides = (("source", corpus.source, tokenizer.source), ("target", corpus.target, tokenizer.target))
+    rates = {
+        side: unknown_rate(sequences, vocabulary.specials.unk)
+        for side, sequences, vocabulary in sides
+        if isinstance(sequences, Sequences) and vocabulary.specials
+    }
     observer.info("unknown pieces in the validation set: " + ", ".join(f"{s} {r:.2%}" for s, r in rates.items()))
     for side, rate in rates.items():
         if rate > UNKNOWN_WARNING:
@@ -190,8 +205,3 @@ def _read_corpora(
                 f"{rate:.1%} of the {side} pieces of the validation set are unknown: raise "
                 "tokenizer.character_coverage or vocab_size, or set tokenizer.byte_fallback"
             )
-    if not quiet:
-        for text in (data.valid, *data.test):
-            if overlap := count_overlap(data.train, text):
-                observer.warn(f"{overlap:,} source sentences of {text.files[0].name} stand in the training set too")
-    return train_corpus, valid_corpus

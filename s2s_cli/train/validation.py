@@ -25,11 +25,12 @@ def validate(parts: Parts, stop: StopRequest) -> tuple[dict[str, float], list[Sa
     decoding = DecodingConfig.model_validate({**parts.config.decoding.model_dump(), **changes})
     assert parts.valid.texts is not None
     sources, references = parts.valid.texts
-    pieces = parts.valid.source.lists(), parts.valid.target.lists()
-    loss = mean_loss(losses(parts.model, parts.tokenizer, *pieces, training.batch_tokens, stop.check))
+    every = range(len(parts.valid))
+    rows = parts.valid.source.rows(every), parts.valid.target.rows(every)
+    loss = mean_loss(losses(parts.model, parts.tokenizer, *rows, training.batch_tokens, stop.check))
     translator = Translator(parts.model, parts.tokenizer, decoding, parts.device, between_batches=stop.check)
     hypotheses = [best.text for best, *_ in translator.translate(sources)]
     found = compute_scores(hypotheses, [references], parts.config.evaluation)
     scores = {"loss": loss, "perplexity": perplexity(loss), **{k: v.value for k, v in found.items()}}
     shown = [i * len(sources) // max(1, training.samples) for i in range(min(training.samples, len(sources)))]
-    return scores, [(sources[i], references[i], hypotheses[i]) for i in shown]
+    return scores, [(str(sources[i]), references[i], hypotheses[i]) for i in shown]
