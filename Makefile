@@ -10,7 +10,7 @@ help:
 	@echo "make demo       train on the demo corpus, translate, evaluate (about three minutes)"
 	@echo "make test       format, lint, types, tests (under ten minutes)"
 	@echo "make test-slow  the whole matrix of cells and attentions, and the long forms of the tests"
-	@echo "make torture    kills, damage, full disks and hostile input, long forms (about half an hour)"
+	@echo "make torture    kills, damage, full disks and hostile input, long forms (about 45 minutes)"
 	@echo "make bench      speed, memory and growth on this machine (QUICK=1: about a minute)"
 	@echo "make check      format, lint and types alone"
 	@echo "make install    the environment alone"
