@@ -80,16 +80,17 @@ def test_each_shape_is_painted_in_its_cell_in_its_colour_and_size() -> None:
 def test_patches_are_in_reading_order() -> None:
     picture = np.arange(24 * 24 * 3, dtype=np.float32).reshape(24, 24, 3)
     cut = pictures["patches"](picture)
-    assert cut.shape == (36, 48)
+    assert cut.shape == (36, 50)
     scaled = (picture - pictures["MEAN"]) / pictures["DEVIATION"]
     for number in range(36):
         top, left = 4 * (number // 6), 4 * (number % 6)
-        np.testing.assert_allclose(cut[number], scaled[top : top + 4, left : left + 4].ravel(), rtol=1e-5)
+        np.testing.assert_allclose(cut[number, :48], scaled[top : top + 4, left : left + 4].ravel(), rtol=1e-5)
+        np.testing.assert_allclose(cut[number, 48:], [0.6 * (number // 6) - 1.5, 0.6 * (number % 6) - 1.5], atol=1e-6)
 
 
 def test_what_is_written_has_about_mean_zero_and_deviation_one(corpus: Path) -> None:
     features = safetensors.numpy.load_file(corpus / "train.safetensors")["features"].astype(np.float32)
-    assert features.shape == (300, 36, 48)
+    assert features.shape == (300, 36, 50)
     assert abs(features.mean()) < 0.1
     assert features.std() == pytest.approx(1, abs=0.1)
 
@@ -107,4 +108,4 @@ def test_the_shipped_config_trains_translates_and_evaluates(corpus: Path, tmp_pa
     done = toy.s2s("evaluate", "--beam", 1, "--report", "page.html", cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()
     assert b"bleu" in done.stdout
-    assert '"item 39: 36 x 48"' in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert '"item 39: 36 x 50"' in (tmp_path / "page.html").read_text(encoding="utf-8")
