@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 FUZZ_SECONDS ?= 60
 
-.PHONY: help install demo test test-slow torture bench check format clean
+.PHONY: help install demo demo-shapes test test-slow torture bench check format clean
 help:
 	@echo "make demo       train on the demo corpus, translate, evaluate (about three minutes)"
+	@echo "make demo-shapes  the same with pictures as sources (about two minutes)"
 	@echo "make test       format, lint, types, tests (under ten minutes)"
 	@echo "make test-slow  the whole matrix of cells and attentions, and the long forms of the tests"
 	@echo "make torture    kills, damage, full disks and hostile input, long forms (about 45 minutes)"
@@ -29,6 +30,14 @@ demo: $(INSTALLED)
 	@echo "--- evaluate: sentences of usual length, then long ones"
 	$(BIN)/s2s evaluate --model runs/demo --min bleu=88 --min chrf=88
 	$(BIN)/s2s evaluate --model runs/demo --test long
+
+demo-shapes: $(INSTALLED)
+	$(BIN)/python data/shapes/generate.py
+	$(BIN)/s2s train --config configs/shapes.yaml
+	@echo "--- translate"
+	$(BIN)/s2s translate --model runs/shapes --input data/shapes/test.safetensors | head -n 5
+	@echo "--- evaluate"
+	$(BIN)/s2s evaluate --model runs/shapes --min bleu=95
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -97,12 +97,16 @@ def train(
 
 @app.command(
     short_help="Translate lines: N in, N out, in order.",
-    epilog=_examples("s2s translate < input.txt > output.txt", "echo 'A man sleeps.' | s2s translate -m runs/demo"),
+    epilog=_examples(
+        "s2s translate < input.txt > output.txt",
+        "echo 'A man sleeps.' | s2s translate -m runs/demo",
+        "s2s translate -m runs/shapes --input data/shapes/test.safetensors",
+    ),
 )
 def translate(
     model: ModelOption = None,
     input_: Annotated[
-        Path | None, typer.Option("--input", "-i", metavar="FILE", help="Default: standard input.")
+        Path | None, typer.Option("--input", "-i", metavar="FILE", help="Default: standard input (of text).")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: standard output.")
@@ -116,7 +120,7 @@ def translate(
     precision: Annotated[str | None, typer.Option(metavar="NAME", help="fp32, bf16 or auto.")] = None,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = None,
 ) -> None:
-    """Translate lines: N lines in, N lines out, in order, as they come."""
+    """Translate lines, or the feature vectors of a file: N in, N lines out, in order, as they come."""
     from s2s_cli.files import replaced_when_done
     from s2s_cli.signals import end_quietly_on_closed_pipe
 
@@ -150,7 +154,7 @@ def translate(
 )
 def evaluate(
     model: ModelOption = None,
-    source: Annotated[Path | None, typer.Option(metavar="FILE", help="Source sentences.")] = None,
+    source: Annotated[Path | None, typer.Option(metavar="FILE", help="Source sentences, or feature vectors.")] = None,
     reference: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Reference translations. Repeatable.")
     ] = None,

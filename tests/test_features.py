@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import struct
 import subprocess
 import sys
@@ -37,6 +38,7 @@ from s2s_cli.data.features import FeatureFile, FeatureSequences, FeatureSource, 
 from s2s_cli.data.store import open_corpus
 from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
 from s2s_cli.errors import UserError
+from s2s_cli.forced import attention_maps, losses
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.translate import Translator
 
@@ -188,6 +190,34 @@ def test_what_is_no_file_of_features_is_refused_in_one_line(
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Reading `.npy`")
+@pytest.mark.parametrize("name", ["a.npy", "a.safetensors"])
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(
+    tmp_path: Path, name: str, rounds: Callable[[int, int], int]
+) -> None:
+    draw = random.Random(1)
+    if name == "a.npy":
+        np.save(tmp_path / name, EQUAL.numpy())
+    else:
+        tensors(features=FLAT, lengths=torch.tensor([2, 3]))(tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    outcomes = set()
+    for _ in range(rounds(300, 30_000)):
+        content = bytearray(whole)
+        for _ in range(draw.randint(1, 4)):
+            place = draw.randrange(min(len(content), 200))
+            change = bytes(draw.choices(b"0123456789'\"(){}[],:fFeE<>- \n\x00\xff", k=draw.randint(1, 4)))
+            content[place : place + draw.choice((0, 1, len(change)))] = change
+        (tmp_path / name).unlink()  # what is mapped must not change
+        (tmp_path / name).write_bytes(content)
+        try:
+            outcomes.add(f"read {sum(len(item.read()) for item in open_features([tmp_path / name], None)) > 0}")
+        except UserError as error:
+            outcomes.add(f"refused in {len(str(error).splitlines())} line")
+    assert outcomes >= {"read True", "refused in 1 line"}
+    assert not any("refused" in outcome for outcome in outcomes - {"refused in 1 line"})
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -1e300])
@@ -436,6 +466,18 @@ def test_attention_is_named_by_the_numbers_of_the_vectors(tmp_path: Path, sharp:
         assert best.source_pieces == tuple("0123"[:length])
         assert best.attention is not None and best.attention.shape == (len(best.target_pieces), length)
         torch.testing.assert_close(best.attention.sum(1), torch.ones(len(best.target_pieces)))
+
+
+def test_given_translations_of_an_empty_item_have_a_likelihood_and_a_map(
+    tmp_path: Path, sharp: tuple[Seq2Seq, Tokenizer]
+) -> None:
+    toy.write_vectors(tmp_path / "a.safetensors", items([0, 3]))
+    found = list(open_features([tmp_path / "a.safetensors"], F))
+    given = [*sharp, found, [[5, 6], [7]], 100]
+    assert [len(nll_T) for nll_T in losses(*given)] == [3, 2]
+    assert all(bool(torch.isfinite(nll_T).all()) for nll_T in losses(*given))
+    for item, weights_TS in zip(found, attention_maps(*given), strict=True):
+        assert weights_TS.shape[1] == len(sharp[1].source.names(item))
 
 
 def test_a_fault_in_an_item_ends_translation_with_its_name(tmp_path: Path, sharp: tuple[Seq2Seq, Tokenizer]) -> None:

@@ -77,12 +77,12 @@ def assert_same_checkpoint(one: Path, other: Path, name: str = "step-00000020") 
     assert state == other_state
 
 
-@pytest.mark.parametrize("sampling", [False, True])
+@pytest.mark.parametrize("source", ["text", "sampled", "features"])
 def test_a_run_stopped_at_any_moment_and_resumed_equals_an_uninterrupted_one_bit_for_bit(
-    tmp_path: Path, sampling: bool
+    tmp_path: Path, source: str
 ) -> None:
-    changes = dict(FULL)
-    if sampling:
+    changes = toy.of_features(**FULL) if source == "features" else dict(FULL)
+    if source == "sampled":
         changes |= {"tokenizer__type": "unigram", "tokenizer__vocab_size": 24, "tokenizer__sampling": {"alpha": 0.3}}
     train(tmp_path, "whole", **changes)
     for looks in (2, 9, 23):  # mid-epoch, at and inside validations

@@ -106,7 +106,10 @@ def paint(shapes: list[Shape], generator: np.random.Generator) -> Floats:
 
 
 def patches(picture: Floats) -> Floats:
-    """A picture as a sequence: its square patches in reading order, a vector of centred pixels each, (36, 48)."""
+    """A picture as a sequence: its square patches in reading order, a vector each of centred pixels, and of the
+    patch's row and column, (36, 50)."""
     side = PIXELS // PATCH
-    cut = picture.reshape(side, PATCH, side, PATCH, 3).swapaxes(1, 2)
-    return ((cut.reshape(side * side, -1) - MEAN) / DEVIATION).astype(np.float32)
+    cut = picture.reshape(side, PATCH, side, PATCH, 3).swapaxes(1, 2).reshape(side * side, -1)
+    rows, columns = np.divmod(np.arange(side * side), side)
+    places = np.stack((rows, columns), axis=1) / (side - 1) * 3 - 1.5  # about as large as the pixels
+    return np.concatenate(((cut - MEAN) / DEVIATION, places), axis=1).astype(np.float32)

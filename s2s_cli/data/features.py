@@ -244,7 +244,7 @@ class FeatureSource:
 
     def names(self, row: Vectors) -> tuple[str, ...]:
         """What to call its positions: numbers, from 0."""
-        return tuple(map(str, range(len(row))))
+        return tuple(map(str, range(max(1, len(row)))))
 
     def stored(self, number: int, row: Any) -> Sequence[int]:
         """What a corpus stores of its n-th source: n."""

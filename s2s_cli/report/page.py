@@ -19,6 +19,7 @@ from s2s_cli import __version__
 from s2s_cli.score.analysis import Details
 from s2s_cli.score.result import Evaluation, Outcome
 from s2s_cli.score.system import AttentionMap
+from s2s_cli.score.testset import TestSet
 
 _ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
@@ -42,12 +43,11 @@ def render(outcome: Outcome, details: Sequence[Details], curve: Sequence[Mapping
         "tests": [
             {
                 "name": name,
-                "sources": [str(source) for source in sources] if sources is not None else None,
+                "sources": _shown(systems[0][0].test),
                 "references": systems[0][0].test.references,
                 "systems": [_system(*system) for system in systems],
             }
             for name, systems in tests.items()
-            for sources in [systems[0][0].test.sources]
         ],
     }
     script, style, page = (
@@ -63,6 +63,11 @@ def render(outcome: Outcome, details: Sequence[Details], curve: Sequence[Mapping
         before, after = page.split(f"@{name}@")
         page = f"{before}{text}{after}"
     return page
+
+
+def _shown(test: TestSet) -> list[str] | None:
+    """The sources as they are shown; None where there are none."""
+    return None if test.sources is None else [str(source) for source in test.sources]
 
 
 def _system(evaluation: Evaluation, details: Details) -> dict[str, Any]:

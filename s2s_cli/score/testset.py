@@ -66,14 +66,15 @@ def from_files(source: Path | None, references: Sequence[Path]) -> TestSet:
     Raises:
         UserError: where one cannot be read, or they do not have the same number of lines.
     """
-    sides = {path: tuple(read_lines(path)) for path in references}
     sources: tuple[Source, ...] | None = None
+    lengths: dict[str, int] = {}
     if source:
         sources = tuple(open_features([source], None) if source.suffix in FORMATS else read_lines(source))
-    files = {str(source): sources, **{str(path): side for path, side in sides.items()}}
-    present = {path: side for path, side in files.items() if side is not None}
-    _check_same_length({path: len(side) for path, side in present.items()})
-    return TestSet(references[0].name, tuple(sides[path] for path in references), tuple(present), sources)
+        lengths[str(source)] = len(sources)
+    sides = {path: tuple(read_lines(path)) for path in references}
+    lengths |= {str(path): len(side) for path, side in sides.items()}
+    _check_same_length(lengths)
+    return TestSet(references[0].name, tuple(sides[path] for path in references), tuple(lengths), sources)
 
 
 def from_run(run: RunDirectory, config: Config, name: str | None) -> TestSet:
