@@ -1,0 +1,39 @@
+"""Memory that is freed: kept for the next tensors, and given back where it lies in gaps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+IN_GAPS = """
+from pathlib import Path
+import torch
+from s2s_cli.device import give_back_freed_memory, keep_freed_memory
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 // 2**20
+
+keep_freed_memory()
+blocks = [torch.ones(2**18) for _ in range(400)]
+full = resident()
+del blocks[::2], blocks[1::3]
+freed = resident()
+give_back_freed_memory()
+print(full, freed, resident(), len(blocks))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of glibc alone")
+def test_what_lies_in_gaps_is_given_back() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", IN_GAPS], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    full, freed, after, left = map(int, done.stdout.split())
+    assert full - freed < 20, "freed blocks are kept"
+    assert full - after > 0.9 * (400 - left)
