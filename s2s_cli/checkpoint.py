@@ -45,6 +45,7 @@ LATER: dict[str, Any] = {
     "model.recurrent_dropout": 0.0,
     "model.variational_dropout": False,
     "training.coverage_loss": 0.0,
+    "decoding.ensemble": "probabilities",
     "evaluation.max": {},
     "source": SourceConfig().model_dump(mode="json"),
 }

@@ -104,7 +104,16 @@ def train(
     ),
 )
 def translate(
-    model: ModelOption = None,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="DIR",
+            help="Run directory, or one of its checkpoints. Repeated: an ensemble. Default: as for s2s evaluate.",
+            show_default=False,
+        ),
+    ] = None,
     input_: Annotated[
         Path | None, typer.Option("--input", "-i", metavar="FILE", help="Default: standard input (of text).")
     ] = None,
@@ -117,6 +126,9 @@ def translate(
     ] = None,
     length_penalty: Annotated[float | None, typer.Option(metavar="ALPHA", help="0 is off.")] = None,
     batch_size: BatchOption = None,
+    ensemble: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Models are averaged by probabilities or log-probabilities.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(metavar="NAME", help="fp32, bf16 or auto.")] = None,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = None,
 ) -> None:
@@ -128,12 +140,15 @@ def translate(
     from s2s_cli.run import find_model
     from s2s_cli.translate import Translator
 
+    first, *others = (find_model(path) for path in model or (None,))
     translator = Translator.load(
-        *find_model(model),
+        *first,
+        *others,
         beam=beam,
         n_best=n_best,
         length_penalty=length_penalty,
         batch_size=batch_size,
+        ensemble=ensemble,
         precision=precision,
         device=device,
     )

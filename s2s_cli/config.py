@@ -30,6 +30,7 @@ DOT = frozenset({"luong-dot", "luong-scaled-dot"})
 MULTI_HEAD = frozenset({"multi-head", "multi-head-additive"})
 SpanName = Literal["global", "local-m", "local-p"]
 CoverageName = Literal["none", "sum", "fertility", "gru"]
+EnsembleName = Literal["probabilities", "log-probabilities"]
 BridgeName = Literal["bridge", "last", "mean", "zeros"]
 OptimizerName = Literal["adam", "adamw", "sgd"]
 ScheduleName = Literal["constant", "plateau", "inverse-sqrt", "linear", "cosine"]
@@ -441,6 +442,8 @@ class DecodingConfig(Section):
     """Sources of more pieces or feature vectors are cut here, with a warning."""
     allow_unknown: bool = False
     """Let the unknown piece stand in a translation."""
+    ensemble: EnsembleName = "probabilities"
+    """What several models, given by several --model, are averaged by."""
     precision: Precision = "fp32"
     """Of the decoder's large products; fp32 gives the same translations on every machine, but for ties."""
     device: str = "auto"

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import torch
 from torch import Tensor
@@ -33,6 +33,7 @@ from s2s_cli.device import (
 from s2s_cli.errors import UserError
 from s2s_cli.files import open_binary
 from s2s_cli.flight import Hypothesis, Sources
+from s2s_cli.model.ensemble import Ensemble
 from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
 from s2s_cli.run import RunDirectory
 from s2s_cli.search import Model, decode
@@ -97,7 +98,7 @@ class Notices:
 
 @dataclass
 class Translator:
-    """A model, its tokenizer and how to decode.
+    """A model, or several that choose together, their tokenizer and how to decode.
 
     Outputs do not depend on the batch: every sentence has a length limit of its own, and padding touches nothing.
     """
@@ -109,21 +110,25 @@ class Translator:
     keep_attention: bool = False
     notices: Notices = field(default_factory=Notices)
     _shortened: set[str] = field(default_factory=set, init=False, repr=False)
-    _ready: SearchModel | None = field(default=None, init=False, repr=False)
+    _ready: SearchModel | Ensemble | None = field(default=None, init=False, repr=False)
     _captured: CapturedModel | None = field(default=None, init=False, repr=False)
     between_batches: Callable[[], None] = lambda: None
     """Called between batches, by each worker; may raise to stop."""
+    others: tuple[Seq2Seq, ...] = ()
+    """What makes an ensemble with the model."""
+    _has_table: bool = field(default=False, init=False, repr=False)
 
     @classmethod
-    def load(cls, run: RunDirectory, checkpoint: Path, **changes: object) -> Translator:
-        """The translator of a run.
+    def load(cls, run: RunDirectory, checkpoint: Path, *others: tuple[RunDirectory, Path], **changes: object) -> Self:
+        """The translator of a run, or of an ensemble.
 
         Args:
-            run, checkpoint: from `find_model`.
+            run, checkpoint: from `find_model`; the run says how to decode.
+            others: what makes an ensemble with it.
             changes: keys of the run's decoding section to change; None leaves one as it is.
 
         Raises:
-            UserError: where the run is damaged, or a change is not allowed.
+            UserError: where a run is damaged, the vocabularies differ, or a change is not allowed.
         """
         config, tokenizer, model = load_model(run, checkpoint)
         given = {name: value for name, value in changes.items() if value is not None}
@@ -131,7 +136,8 @@ class Translator:
         device = choose_device(decoding.device)
         if device.type == "cpu":
             keep_freed_memory()
-        return cls(model.to(device), tokenizer, decoding, device)
+        members = tuple(_member(other, at, run, tokenizer).to(device) for other, at in others)
+        return cls(model.to(device), tokenizer, decoding, device, others=members)
 
     def translate(self, sources: Sequence[Source]) -> list[list[Translation]]:
         """The `n_best` translations of each line or item, best first; those of a blank one are blank."""
@@ -158,11 +164,15 @@ class Translator:
     def _made_ready(self, steps: int) -> Model:
         """The model to search with, and its table of inputs, if small, once enough steps lie ahead to pay for it."""
         with self._memory_explained(), torch.inference_mode():
+            members = (self.model, *self.others)
             if self._ready is None:
-                self._ready = SearchModel(self.model, choose_precision(self.config.precision, self.device))
-            size = self.model.decoder.gates * len(self.tokenizer.target)
-            if self._ready.table_VG is None and steps >= len(self.tokenizer.target) and 4 * size <= TABLE_BYTES:
+                precision = choose_precision(self.config.precision, self.device)
+                ready = [SearchModel(member, precision) for member in members]
+                self._ready = Ensemble(ready, self.config.ensemble) if self.others else ready[0]
+            size = max(member.decoder.gates for member in members) * len(self.tokenizer.target)
+            if not self._has_table and steps >= len(self.tokenizer.target) and 4 * size <= TABLE_BYTES:
                 self._ready.make_table()
+                self._has_table = True
                 self._captured = None  # its graphs look nothing up
             if self.device.type == "cuda" and self._captured is None:
                 self._captured = CapturedModel(self._ready)
@@ -288,6 +298,21 @@ class Translator:
         if shortened:
             self._shortened.add(repaired)
         return repaired
+
+
+def _member(run: RunDirectory, checkpoint: Path, first: RunDirectory, tokenizer: Tokenizer) -> Seq2Seq:
+    """A further member of an ensemble.
+
+    Raises:
+        UserError: where its vocabularies are not the first one's.
+    """
+    _, other, model = load_model(run, checkpoint)
+    if other.fingerprint != tokenizer.fingerprint:
+        raise UserError(
+            f"--model {run.path}: its tokenizer is not that of {first.path}, and an ensemble needs one for all: train "
+            f"it with tokenizer.model (or source_model and target_model) from {first.path / 'tokenizer'}"
+        )
+    return model
 
 
 def read_windows(source: BinaryIO) -> Iterator[list[bytes]]:

@@ -26,6 +26,7 @@ from s2s_cli.evaluate import LOWER_IS_BETTER, METRICS
 from s2s_cli.model.attention import ATTENTIONS
 from s2s_cli.model.coverage import COVERAGES
 from s2s_cli.model.decoder import INITIAL_STATES
+from s2s_cli.model.ensemble import COMBINATIONS
 from s2s_cli.model.recurrent import CELLS
 from s2s_cli.model.seq2seq import SOURCES
 from s2s_cli.model.span import SPANS
@@ -635,6 +636,7 @@ def test_change_checks_as_reading_does() -> None:
         ("AttentionName", ATTENTIONS),
         ("SpanName", SPANS),
         ("CoverageName", COVERAGES),
+        ("EnsembleName", COMBINATIONS),
         ("BridgeName", INITIAL_STATES),
         ("OptimizerName", OPTIMIZERS),
         ("ScheduleName", SCHEDULES),

@@ -1,0 +1,140 @@
+"""Ensembles: each step against the mean of its members, search as of one model, and what cannot be one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import toy
+
+from s2s_cli.config import DecoderConfig, DecodingConfig, EncoderConfig, ModelConfig
+from s2s_cli.data.batches import Batch, pad_rows
+from s2s_cli.flight import Hypothesis, Sources
+from s2s_cli.model.ensemble import COMBINATIONS, Ensemble
+from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
+from s2s_cli.search import decode
+
+KINDS = [
+    {"attention": "luong-general"},
+    {"attention": "bahdanau", "coverage": "gru", "coverage_size": 3},
+    {"attention": "luong-dot", "attention_span": "local-m", "attention_window": 1},
+    {"attention": "none", "cell": "gru", "input_feeding": False},
+]
+
+
+@pytest.fixture
+def members(make_model: Callable[..., Seq2Seq]) -> list[Seq2Seq]:
+    """Models of different kinds and sizes."""
+    found = []
+    for number, kind in enumerate(KINDS):
+        settings = dict(kind)
+        cell, feeding = settings.pop("cell", "lstm"), settings.pop("input_feeding", True)
+        encoder = EncoderConfig(cell=cell, hidden_size=3 + number)
+        decoder = DecoderConfig(cell=cell, layers=1 + number % 2, hidden_size=6 + 2 * number, input_feeding=feeding)
+        found.append(make_model(ModelConfig(encoder=encoder, decoder=decoder, embedding_size=5, **settings)))
+    return found
+
+
+def ready(members: list[Seq2Seq], combine: str) -> Ensemble:
+    return Ensemble([SearchModel(member, torch.float32) for member in members], combine)
+
+
+@pytest.mark.parametrize("combine", sorted(COMBINATIONS))
+def test_steps_are_the_means_of_the_members_steps(combine: str, members: list[Seq2Seq], batch: Batch) -> None:
+    ensemble = ready(members, combine)
+    with torch.inference_mode():
+        memory, state = ensemble.encode(batch.src_BS, batch.src_len_B)
+        alone = [member.encode(batch.src_BS, batch.src_len_B) for member in members]
+        for _ in range(4):
+            tokens_B1 = torch.randint(4, 13, (len(batch.src_BS), 1))
+            step = ensemble.step(tokens_B1, state, memory)
+            theirs = [member.step(tokens_B1, at, looked) for member, (looked, at) in zip(members, alone, strict=True)]
+            shares = torch.stack([torch.softmax(one.logits_BQV, -1) for one in theirs])
+            expected = shares.mean(0) if combine == "probabilities" else torch.softmax(shares.log().mean(0), -1)
+            torch.testing.assert_close(torch.softmax(step.logits_BQV, -1), expected)
+            weights_BQS = sum(one.weights_BQS for one in theirs) / len(theirs)
+            torch.testing.assert_close(step.weights_BQS, weights_BQS)
+            rows = torch.tensor([3, 1, 0, 2])  # as when sentences are moved about
+            state, memory = step.state.select(rows), memory.select(rows)
+            alone = [
+                (looked.select(rows), one.state.select(rows)) for (looked, _), one in zip(alone, theirs, strict=True)
+            ]
+
+
+def search(model: Ensemble | SearchModel, config: DecodingConfig, size: int) -> list[list[Hypothesis]]:
+    sentences = [[5, 9, 4, 3], [7, 3], [10, 6, 8, 5, 4, 3], [9, 5, 3], [4, 3], [6, 6, 6, 3], [8, 3], [5, 4, 9, 3]]
+    limits = [7, 4, 11, 6, 9, 5, 8, 10]
+    batches = []
+    for start in range(0, len(sentences), size):
+        batches.append(
+            Sources(*pad_rows(sentences[start : start + size], 0), torch.tensor(limits[start : start + size]))
+        )
+    return decode(model, batches, config, bos=2, eos=3, suppress=[0, 2], keep_attention=True)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize("combine", sorted(COMBINATIONS))
+def test_one_sentence_alone_gives_what_many_together_give(combine: str, beam: int, members: list[Seq2Seq]) -> None:
+    ensemble, config = ready(members, combine), DecodingConfig(beam=beam)
+    alone = search(ensemble, config, 1)
+    ensemble.make_table()
+    for group, other in zip(search(ensemble, config, 3), alone, strict=True):
+        assert [item.ids for item in group] == [item.ids for item in other]
+        for item, wanted in zip(group, other, strict=True):
+            assert item.score == pytest.approx(wanted.score, abs=1e-5)
+
+
+@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize("combine", sorted(COMBINATIONS))
+def test_a_model_thrice_is_the_model(combine: str, beam: int, members: list[Seq2Seq]) -> None:
+    for member in members:
+        one, config = SearchModel(member, torch.float32), DecodingConfig(beam=beam)
+        for group, other in zip(search(ready([member] * 3, combine), config, 4), search(one, config, 4), strict=True):
+            assert [item.ids for item in group] == [item.ids for item in other]
+            assert group[0].score == pytest.approx(other[0].score, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs a and b of one tokenizer and two seeds, and c of another."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    for name, changes in (
+        ("a", {}),
+        ("b", {"training__seed": 2, "tokenizer__model": "runs/a/tokenizer/shared.model"}),
+        ("c", {"tokenizer__vocab_size": 12}),
+    ):
+        path = toy.write_config(folder, **changes)
+        done = toy.s2s("train", "--config", path, "--run", f"runs/{name}", cwd=folder)
+        assert done.returncode == 0, done.stderr.decode()
+    return folder
+
+
+def test_the_command_takes_several_models(runs: Path) -> None:
+    source = (runs / "test.src").read_bytes()
+    arguments = ("-m", "runs/a", "-m", "runs/b", "--n-best", 2, "--beam", 2)
+    both = toy.s2s("translate", *arguments, cwd=runs, stdin=source)
+    assert both.returncode == 0, both.stderr.decode()
+    assert len(both.stdout.splitlines()) == 2 * len(source.splitlines())
+    scores = {}
+    for names in (("a",), ("b",), ("a", "b")):
+        models = [part for name in names for part in ("-m", f"runs/{name}")]
+        lines = toy.s2s("translate", *models, "--n-best", 1, cwd=runs, stdin=source).stdout
+        scores[names] = lines
+    assert len(set(scores.values())) == 3, "an ensemble is neither of its members"
+    swapped = toy.s2s("translate", "-m", "runs/b", "-m", "runs/a", cwd=runs, stdin=source).stdout
+    assert swapped == scores["a", "b"]
+
+
+def test_models_of_different_vocabularies_are_refused(runs: Path) -> None:
+    done = toy.s2s("translate", "-m", "runs/a", "-m", "runs/c", cwd=runs, stdin=b"copy a\n")
+    assert (done.returncode, done.stdout) == (2, b"")
+    (line,) = done.stderr.decode().splitlines()
+    assert "runs/c" in line and "tokenizer" in line and "runs/a/tokenizer" in line
+
+
+def test_an_unknown_average_lists_the_choices(runs: Path) -> None:
+    done = toy.s2s("translate", "-m", "runs/a", "-m", "runs/b", "--ensemble", "geometric", cwd=runs, stdin=b"copy a\n")
+    assert done.returncode == 2
+    assert b"log-probabilities" in done.stderr
