@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from s2s_cli.errors import UserError
 from s2s_cli.score.analysis import Breakdown
@@ -98,6 +98,52 @@ def by_group(systems: Mapping[str, Breakdown], metric: str | None = None) -> Fig
     axes.set_xticks(range(len(first.groups)), [f"{group.label}\n({group.count:,})" for group in first.groups])
     axes.set(xlabel=f"{first.unit} ({first.counted})", ylabel=metric, title=f"{metric} {first.name}")
     axes.legend()
+    return figure
+
+
+class Interval(NamedTuple):
+    """A figure between its bounds, at a place on an axis."""
+
+    place: float
+    value: float
+    low: float
+    high: float
+
+
+def bands(panels: Mapping[str, Mapping[str, Sequence[Interval]]], across: str, up: str) -> Figure:
+    """Lines in the bands of their intervals, side by side in panels; a name has one colour in all of them.
+
+    Args:
+        panels: by title, each with its lines by name.
+        across, up: what the axes count.
+    """
+    figure = _figure(6.2 * len(panels), 4.6)
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    for axes, (title, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for name, points in lines.items():
+            index = names.index(name)
+            places, values, lows, highs = zip(*points, strict=True)
+            style = "-" if index < len(COLOURS) else "--"
+            axes.plot(places, values, label=name, color=_colour(index), marker=_mark(index), ms=4, linestyle=style)
+            axes.fill_between(places, lows, highs, color=_colour(index), alpha=0.15, linewidth=0)
+        axes.set(xlabel=across, ylabel=up, title=title)
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize="small")
+    return figure
+
+
+def bars(panels: Mapping[str, Mapping[str, Interval]]) -> Figure:
+    """Horizontal bars with intervals, side by side in panels; their names stand at the left alone."""
+    names = list(dict.fromkeys(name for values in panels.values() for name in values))
+    figure = _figure(1.6 + 2.9 * len(panels), 1.2 + 0.36 * len(names))
+    for axes, (title, values) in zip(
+        figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
+    ):
+        for name, (_, value, low, high) in values.items():
+            row, errors = names.index(name), [[value - low], [high - value]]
+            axes.barh(row, value, xerr=errors, color=_colour(row), alpha=0.75, capsize=3, ecolor="#333333")
+        axes.set_yticks(range(len(names)), names)
+        axes.set(title=title, ylim=(len(names) - 0.4, -0.6))
     return figure
 
 
