@@ -25,7 +25,7 @@ METHOD = f"""\
 ## How it was measured
 One layer on each side: a bidirectional encoder of {MODEL["encoder"]["hidden_size"]} in each direction, a decoder of
 {MODEL["decoder"]["hidden_size"]}, embeddings of {MODEL["embedding_size"]}, tied; LSTM where no other cell is named.
-Copying: {READER["hidden_size"]} in one direction, {READER["hidden_size"]} in the decoder, which begins with the encoder's
+Copying: {READER["hidden_size"]} in one direction, and as many in the decoder, which begins with the encoder's
 last state. All models of a task are trained alike: in fp32, batches of {BATCH_TOKENS:,} tokens, by Adam with a peak of
 {LEARNING_RATE:g} and a cosine, two trainings side by side with a thread each. A beam of {BEAM} translates. BLEU is
 sacreBLEU's, of Korean by characters. The generated sentences come from the grammar of the demo corpus.
