@@ -28,6 +28,7 @@ from benchmarks.claims.worker import by_word, last_word
 from s2s_cli.config import Config
 from s2s_cli.evaluate import compute_scores
 from s2s_cli.report import plots
+from s2s_cli.report.plots import Interval, Panel
 from s2s_cli.score.system import AttentionMap
 
 ROOT = Path(__file__).parent.parent
@@ -403,8 +404,8 @@ def test_an_unknown_claim_is_refused() -> None:
 
 
 def test_bands_and_bars_show_every_figure() -> None:
-    one, two = plots.Interval(1, 10, 8, 13), plots.Interval(2, 20, 19, 21)
-    axes, other = plots.bands({"here": {"a": [one, two]}, "there": {"b": [two]}}, "words", "BLEU").axes
+    one, two = Interval(1, 10, 8, 13), Interval(2, 20, 19, 21)
+    axes, other = plots.bands([Panel("here", "x", "y", {"a": [one, two]}), Panel("there", "x", "y", {"b": [two]})]).axes
     assert axes.lines[0].get_xydata().tolist() == [[1, 10], [2, 20]]
     assert other.lines[0].get_color() != axes.lines[0].get_color()
     assert [text.get_text() for text in other.get_legend().get_texts()] == ["b"]

@@ -18,7 +18,7 @@ from benchmarks.claims.section import (
     Statement,
     Table,
     by_length,
-    lines,
+    panel,
     seeds,
     shown,
     signed,
@@ -30,6 +30,7 @@ from s2s_cli.report import plots
 from s2s_cli.report.plots import Interval
 from s2s_cli.score.system import AttentionMap
 
+PER_TEN = "BLEU for ten words more"
 FALL = -1.0
 """BLEU for ten words more: a steeper change is a fall."""
 MARGIN = 1.0
@@ -38,7 +39,7 @@ HALF = 50.0
 """Percent."""
 TRAINING, DECODING = "training_pieces_per_second", "decoding_sentences_per_second"
 RATES = {TRAINING: "training", DECODING: "decoding"}
-UNITS = {TRAINING: "training, pieces a second", DECODING: "decoding, sentences a second"}
+UNITS = {TRAINING: "training,\npieces a second", DECODING: "decoding,\nsentences a second"}
 TRANSLATED = ("long", "multi30k")
 
 
@@ -62,25 +63,25 @@ class Claim:
 def lengths(evidence: Evidence) -> Section:
     """With and without attention, by source length."""
     variants = ("none", *KINDS)
-    statements, tables, panels = [], [], {}
+    statements, tables, panels = [], [], []
     for task in _translated(evidence):
         title, curves = evidence.tasks[task].title, shown(evidence, task, variants)
         for variant in wanted(evidence, task, variants):
             found = curves[variant].slope if variant in curves else None
             judge, falls = (below, "falls") if variant == "none" else (above, "does not fall")
             text = f"{VARIANTS[variant].title} {falls}"
-            statements.append(stated(title, text, found, judge, FALL, "BLEU for ten words more"))
+            statements.append(stated(title, text, found, judge, FALL, PER_TEN))
         tables += by_length(evidence, task, variants)
         if curves:
-            panels[title] = lines(curves)
+            panels.append(panel(evidence.tasks[task], curves))
     return Section(
         "Without attention BLEU falls as source sentences grow, with attention it does not (Bahdanau et al. 2015, "
         "figure 2).",
-        f"The slope of BLEU over the mean lengths of the groups that were trained on. It falls where all of the "
+        f"The slope of BLEU over the mean lengths of the groups trained on. It falls where all of the "
         f"interval is under {FALL:.0f} BLEU for ten words more, and does not where all of it is above.",
         statements,
         tables,
-        plots.bands(panels, "words of the source", "BLEU") if panels else None,
+        plots.bands(panels) if panels else None,
         "BLEU by source length, with 95 % intervals.",
     )
 
@@ -96,19 +97,19 @@ def cells(evidence: Evidence) -> Section:
         text = f"{name} above tanh RNN, the mean of all distances"
         statements.append(stated(copy.title, text, found, above, 0, "points"))
         found = _gain(translated, CELLS[cell], CELLS["rnn"], _longer)
-        text = f"{name} above tanh RNN, the mean of the longer half of the groups that were trained on"
+        text = f"{name} above tanh RNN, the mean of the longer half of the groups trained on"
         statements.append(stated(long.title, text, found, above, 0))
         curve = translated.get(CELLS[cell])
         fall = curve.slope if curve else None
         text = f"{name} alone falls"
-        statements.append(stated(long.title, text, fall, below, FALL, "BLEU for ten words more"))
+        statements.append(stated(long.title, text, fall, below, FALL, PER_TEN))
     tables = [*by_length(evidence, "copy", tuple(COPIERS.values()))]
     if copied:
         reaches = [[VARIANTS[variant].title, _reach(curve)] for variant, curve in copied.items()]
         tables.append(Table("How far back at least half is right", ["cell", copy.unit], reaches))
     tables += by_length(evidence, "long", tuple(CELLS.values()))
-    panels = {copy.title: lines(copied)} if copied else {}
-    panels |= {long.title: lines(translated)} if translated else {}
+    names = {name: VARIANTS[COPIERS[cell]].title for cell in CELLS for name in (COPIERS[cell], CELLS[cell])}
+    panels = [panel(task, curves, names) for task, curves in ((copy, copied), (long, translated)) if curves]
     return Section(
         "LSTM and GRU carry long sentences better than a plain tanh RNN, and do not solve it alone.",
         f"Better: all of the interval of the difference is above 0. Not solved: BLEU still falls, by the rule above. "
@@ -116,7 +117,7 @@ def cells(evidence: Evidence) -> Section:
         f"row's letters, said after all of it was read in one direction; right by chance: {copying.CHANCE:.1f} %.",
         statements,
         tables,
-        plots.bands(panels, f"{copy.unit}, {long.unit}", "right, %; BLEU") if panels else None,
+        plots.bands(panels) if panels else None,
         "What is copied rightly by distance, and BLEU by source length, both without attention.",
     )
 
@@ -129,11 +130,10 @@ def kinds(evidence: Evidence) -> Section:
         found = _gain(curves, "luong-dot", "bahdanau", _overall)
         statements.append(stated(title, "Luong dot is as good as Bahdanau", found, above, -MARGIN))
         tables += _beside(evidence, task, curves, "bahdanau")
-        if curves:
-            panels[f"BLEU, {title}"] = {
-                VARIANTS[variant].title: _bar(curve.overall) for variant, curve in curves.items()
-            }
-    statements += _faster(evidence, "luong-dot", "bahdanau", "Luong dot is faster than Bahdanau")
+        if "bahdanau" in curves:
+            gains = {VARIANTS[name].title: curve.overall - curves["bahdanau"].overall for name, curve in curves.items()}
+            panels[f"BLEU less Bahdanau's,\n{title}"] = {name: _bar(gain) for name, gain in gains.items()}
+    statements += _faster(evidence, "luong-dot", "bahdanau", "Luong dot as fast as Bahdanau")
     tables += _speeds(evidence, ("none", *KINDS, *FED.values()))
     panels |= _rate_panels(evidence, KINDS)
     return Section(
@@ -144,13 +144,13 @@ def kinds(evidence: Evidence) -> Section:
         statements,
         tables,
         plots.bars(panels) if panels else None,
-        "BLEU over all lengths that were trained on, with 95 % intervals; speeds, with the least and the most.",
+        "BLEU over all lengths trained on, less Bahdanau's, with 95 % intervals; speeds, from the least to the most.",
     )
 
 
 def feeding(evidence: Evidence) -> Section:
     """What input feeding adds and costs."""
-    statements, tables, panels = [], [], {}
+    statements, tables, panels = [], [], []
     both = [name for pair in FED.items() for name in pair]
     for task in _translated(evidence):
         title, curves = evidence.tasks[task].title, shown(evidence, task, both)
@@ -162,10 +162,10 @@ def feeding(evidence: Evidence) -> Section:
                 tables += _beside(evidence, task, shown(evidence, task, (fed, unfed)), unfed)
         tables += by_length(evidence, task, both)
         if curves:
-            panels[title] = lines(curves)
+            panels.append(panel(evidence.tasks[task], curves))
     for fed, unfed in FED.items():
         if any(unfed in names for names in evidence.form.variants.values()):
-            statements += _faster(evidence, unfed, fed, f"{VARIANTS[fed].title} is slower fed")
+            statements += _faster(evidence, unfed, fed, f"{VARIANTS[unfed].title} as fast as fed")
     tables += _speeds(evidence, both)
     return Section(
         "Input feeding makes translations better, and costs speed (Luong et al. 2015, section 3.3).",
@@ -173,7 +173,7 @@ def feeding(evidence: Evidence) -> Section:
         "every one without it.",
         statements,
         tables,
-        plots.bands(panels, "words of the source", "BLEU") if panels else None,
+        plots.bands(panels) if panels else None,
         "BLEU by source length, fed back and not.",
     )
 
@@ -271,7 +271,7 @@ def _beside(evidence: Evidence, task: str, curves: Mapping[str, Curve], baseline
             ]
         )
     title = VARIANTS[baseline].title
-    header = ["", "parameters", "BLEU", "seed by seed", f"beside {title}", "p of the difference, seed by seed"]
+    header = ["", "parameters", "BLEU", "seed by seed", f"beside {title}", "p (bootstrap, randomization), seed by seed"]
     return [Table(f"{evidence.tasks[task].title}, beside {title}", header, rows)] if rows else []
 
 
@@ -280,10 +280,10 @@ def _faster(evidence: Evidence, name: str, other: str, text: str) -> list[Statem
     for key, doing in RATES.items():
         one, two = evidence.rates(name, key), evidence.rates(other, key)
         if one and two:
-            said = f"{text} in {doing}: {one.median / two.median:.2f} times"
+            said = f"{doing}: {text} {one.median / two.median:.2f} times"
             found.append(Statement("speed", said, one.faster(two)))
         else:
-            found.append(Statement("speed", f"{text} in {doing}: not measured yet", Verdict.OPEN))
+            found.append(Statement("speed", f"{doing}: {text}: not measured yet", Verdict.OPEN))
     return found
 
 
@@ -297,7 +297,7 @@ def _speeds(evidence: Evidence, variants: Sequence[str]) -> list[Table]:
 
     rates = {variant: [evidence.rates(variant, key) for key in UNITS] for variant in variants}
     rows = [[VARIANTS[name].title, *map(cell, found)] for name, found in rates.items() if any(found)]
-    header = ["", *(UNITS[key] for key in UNITS)]
+    header = ["", *(unit.replace("\n", " ") for unit in UNITS.values())]
     return [Table("Speed on one thread: medians, the least and the most", header, rows)] if rows else []
 
 

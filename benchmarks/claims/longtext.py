@@ -17,7 +17,8 @@ from clauses import ACTS, PLAIN  # noqa: E402
 from korean import Register  # noqa: E402
 from sentences import Sentences, Unit, unit  # noqa: E402
 
-REGISTERS: tuple[Register, ...] = ("polite", "polite", "polite", "formal", "casual")
+REGISTERS: tuple[Register, ...] = ("polite", "polite", "formal")
+"""None that calls the listener by a name: a long sentence may hold all that there are."""
 Pair = tuple[str, str]
 
 

@@ -67,7 +67,7 @@ def render(evidence: Evidence, sections: Mapping[str, Section], pictures: Path) 
         few = ", ".join(f"`{name}`" for name in missing[:3])
         more = " and others" if len(missing) > 3 else ""
         parts.append(f"**Not finished**: {len(missing)} of {len(evidence.figures)} figures are missing: {few}{more}.\n")
-    rows = [[_link(CLAIMS[name].title), section.claim, _verdict(section)] for name, section in sections.items()]
+    rows = [[_link(CLAIMS[name].title), section.claim, section.verdict] for name, section in sections.items()]
     parts.append(_markdown(["", "claim", "found"], rows))
     parts += [_section(name, section, pictures, form.alone) for name, section in sections.items()]
     parts += [METHOD, _work(evidence), _machines(evidence)]
@@ -78,12 +78,8 @@ def _link(title: str) -> str:
     return f"[{title}](#{title.lower().replace(' ', '-')})"
 
 
-def _verdict(section: Section) -> str:
-    return "; ".join(f"**{verdict.value}**: {scope}" for scope, verdict in section.verdicts.items())
-
-
 def _section(name: str, section: Section, pictures: Path, command: str) -> str:
-    parts = [f"## {CLAIMS[name].title}\n{section.claim}\n", f"{_verdict(section)}.\n", f"Rule: {section.rule}\n"]
+    parts = [f"## {CLAIMS[name].title}\n{section.claim}\n", f"Found: {section.verdict}.\n", f"Rule: {section.rule}\n"]
     rows = [[one.scope, one.text, one.verdict.value] for one in section.statements]
     parts.append(_markdown(["on", "part", "found"], rows))
     if section.picture is not None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from benchmarks.claims.evidence import Curve, Evidence
 from benchmarks.claims.experiments import VARIANTS
 from benchmarks.claims.statistics import Estimate, Verdict, together
-from s2s_cli.report.plots import Interval
+from benchmarks.claims.tasks import Task
+from s2s_cli.report.plots import Interval, Panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
@@ -54,6 +55,13 @@ class Section:
         scopes = dict.fromkeys(statement.scope for statement in self.statements)
         return {scope: together([s.verdict for s in self.statements if s.scope == scope]) for scope in scopes}
 
+    @property
+    def verdict(self) -> str:
+        """The same in a sentence."""
+        found = self.verdicts
+        parts = {one: ", ".join(scope for scope in found if found[scope] == one) for one in Verdict}
+        return "; ".join(f"**{one.value}** ({scopes})" for one, scopes in parts.items() if scopes)
+
 
 def stated(scope: str, text: str, found: Estimate | None, judge: Judge, limit: float, unit: str = "BLEU") -> Statement:
     """A figure judged by a limit, or one that cannot be told for want of it."""
@@ -87,12 +95,12 @@ def by_length(evidence: Evidence, task: str, variants: Sequence[str]) -> list[Ta
         [f"{label} ({count:,})", *(str(curve.groups[number]) for curve in curves.values())]
         for number, (label, count) in enumerate(zip(first.labels, first.counts, strict=True))
     ]
-    rows.append(["all that were trained on", *(str(curve.overall) for curve in curves.values())])
+    rows.append(["all lengths trained on", *(str(curve.overall) for curve in curves.values())])
     rows.append(["... seed by seed", *(seeds(curve.overall) for curve in curves.values())])
-    rows.append([f"for ten {evidence.tasks[task].unit} more", *(signed(curve.slope) for curve in curves.values())])
+    rows.append(["change for ten more", *(signed(curve.slope) for curve in curves.values())])
     if first.beyond is not None:
         changes = (curve.beyond for curve in curves.values())
-        text = f"from {first.labels[first.trained - 1]} to {first.labels[-1]}"
+        text = f"{first.labels[-1]} less {first.labels[first.trained - 1]}"
         rows.append([text, *(signed(change) if change else ABSENT for change in changes)])
     titles = [VARIANTS[variant].title for variant in curves]
     return [Table(evidence.tasks[task].title, [evidence.tasks[task].unit, *titles], rows)]
@@ -104,11 +112,13 @@ def shown(evidence: Evidence, task: str, variants: Iterable[str]) -> dict[str, C
     return {variant: curves[variant] for variant in variants if variant in curves}
 
 
-def lines(curves: Mapping[str, Curve]) -> dict[str, list[Interval]]:
-    """Curves as they are drawn."""
-    return {
-        VARIANTS[variant].title: [
+def panel(task: Task, curves: Mapping[str, Curve], names: Mapping[str, str] | None = None) -> Panel:
+    """A task's curves as they are drawn, under other names than their variants' titles where there are some."""
+    titles = names or {variant: VARIANTS[variant].title for variant in curves}
+    drawn = {
+        titles[variant]: [
             Interval(place, one.value, one.low, one.high) for place, one in zip(curve.places, curve.groups, strict=True)
         ]
         for variant, curve in curves.items()
     }
+    return Panel(task.title, task.unit, "BLEU" if task.tokenize else "right, %", drawn)

@@ -149,7 +149,7 @@ def long_sentences(sizes: Sizes) -> Task:
     sources = [*sorted(longtext.GRAMMAR.glob("*.py")), Path(longtext.__file__), Path(__file__)]
     return Task(
         name="long",
-        title=f"generated sentences of 5 to {last} words",
+        title="generated sentences",
         folder=_made("long", sizes, sources, make),
         stems=SPLITS,
         sides=("en", "ko"),

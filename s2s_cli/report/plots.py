@@ -17,9 +17,9 @@ from s2s_cli.score.system import AttentionMap
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#222222")
 """Told apart by people who do not see red and green alike (Okabe and Ito 2008)."""
-MARKS = ("o", "s", "^", "D", "v", "P")
+MARKS = ("o", "s", "^", "D", "v", "P", "X")
 FORMATS = (".png", ".svg", ".pdf")
 SCRIPTS = "한あ漢"
 """A font for attention maps should hold one of these."""
@@ -110,38 +110,42 @@ class Interval(NamedTuple):
     high: float
 
 
-def bands(panels: Mapping[str, Mapping[str, Sequence[Interval]]], across: str, up: str) -> Figure:
-    """Lines in the bands of their intervals, side by side in panels; a name has one colour in all of them.
+class Panel(NamedTuple):
+    """One of several plots side by side."""
 
-    Args:
-        panels: by title, each with its lines by name.
-        across, up: what the axes count.
-    """
+    title: str
+    across: str
+    up: str
+    lines: Mapping[str, Sequence[Interval]]
+    """By name."""
+
+
+def bands(panels: Sequence[Panel]) -> Figure:
+    """Lines in the bands of their intervals; a name has one colour in all panels."""
     figure = _figure(6.2 * len(panels), 4.6)
-    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
-    for axes, (title, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for name, points in lines.items():
+    names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for name, points in panel.lines.items():
             index = names.index(name)
             places, values, lows, highs = zip(*points, strict=True)
-            style = "-" if index < len(COLOURS) else "--"
-            axes.plot(places, values, label=name, color=_colour(index), marker=_mark(index), ms=4, linestyle=style)
+            axes.plot(places, values, label=name, color=_colour(index), marker=_mark(index), markersize=4)
             axes.fill_between(places, lows, highs, color=_colour(index), alpha=0.15, linewidth=0)
-        axes.set(xlabel=across, ylabel=up, title=title)
+        axes.set(xlabel=panel.across, ylabel=panel.up, title=panel.title)
         axes.set_ylim(bottom=0)
         axes.legend(fontsize="small")
     return figure
 
 
 def bars(panels: Mapping[str, Mapping[str, Interval]]) -> Figure:
-    """Horizontal bars with intervals, side by side in panels; their names stand at the left alone."""
+    """Horizontal bars with intervals, side by side in panels by title; their names stand at the left alone."""
     names = list(dict.fromkeys(name for values in panels.values() for name in values))
-    figure = _figure(1.6 + 2.9 * len(panels), 1.2 + 0.36 * len(names))
-    for axes, (title, values) in zip(
-        figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
-    ):
+    figure = _figure(1.6 + 2.9 * len(panels), 1.3 + 0.36 * len(names))
+    columns = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (title, values) in zip(columns, panels.items(), strict=True):
         for name, (_, value, low, high) in values.items():
             row, errors = names.index(name), [[value - low], [high - value]]
             axes.barh(row, value, xerr=errors, color=_colour(row), alpha=0.75, capsize=3, ecolor="#333333")
+        axes.axvline(0, color="#333333", linewidth=0.8)
         axes.set_yticks(range(len(names)), names)
         axes.set(title=title, ylim=(len(names) - 0.4, -0.6))
     return figure
