@@ -71,7 +71,8 @@ VARIANTS: dict[str, Variant] = {
     "copy-gru": Variant("GRU", _copier("gru")),
     "copy-lstm": Variant("LSTM", _copier("lstm")),
 }
-KINDS = ("bahdanau", "luong-dot", "luong-general", "luong-concat", "local-m", "local-p")
+LOCAL = ("local-m", "local-p")
+KINDS = ("bahdanau", "luong-dot", "luong-general", "luong-concat", *LOCAL)
 """Attentions that are compared, each fed back."""
 FED = {"luong-general": "luong-general-unfed", "luong-dot": "luong-dot-unfed"}
 """Each beside what is the same but for input feeding."""

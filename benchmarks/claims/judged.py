@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.claims import copying
 from benchmarks.claims.evidence import Curve, Evidence, Rate
-from benchmarks.claims.experiments import CELLS, COPIERS, FED, KINDS, VARIANTS, Figure, Speed
+from benchmarks.claims.experiments import CELLS, COPIERS, FED, KINDS, LOCAL, VARIANTS, Figure, Speed
 from benchmarks.claims.korean import romanized
 from benchmarks.claims.section import (
     ABSENT,
@@ -70,7 +70,7 @@ def lengths(evidence: Evidence) -> Section:
             found = curves[variant].slope if variant in curves else None
             judge, falls = (below, "falls") if variant == "none" else (above, "does not fall")
             text = f"{VARIANTS[variant].title} {falls}"
-            statements.append(stated(title, text, found, judge, FALL, PER_TEN))
+            statements.append(stated(_scope(title, variant), text, found, judge, FALL, PER_TEN))
         tables += by_length(evidence, task, variants)
         if curves:
             panels.append(panel(evidence.tasks[task], curves))
@@ -191,7 +191,7 @@ def maps(evidence: Evidence) -> Section:
             rows.append([title, str(found), seeds(found)])
         text = f"{title} finds the verb"
         verdict = above(found, HALF) if found else Verdict.OPEN
-        statements.append(Statement(task.title, f"{text}: {found or 'not measured yet'} %", verdict))
+        statements.append(Statement(_scope(task.title, variant), f"{text}: {found or 'not measured yet'} %", verdict))
         if contents and picture is None:
             kept, drawn = contents[0]["map"], title
             target = tuple(romanized(word) for word in kept["target"])
@@ -218,6 +218,11 @@ CLAIMS: dict[str, Claim] = {
     "feeding": Claim("Input feeding", {task: (*FED, *FED.values()) for task in TRANSLATED}, feeding, speeds=True),
     "maps": Claim("Where attention looks", {"long": KINDS}, maps),
 }
+
+
+def _scope(title: str, variant: str) -> str:
+    """Local attention is judged by itself: the claims speak of one that sees the whole source."""
+    return f"{title}, local attention" if variant in LOCAL else title
 
 
 def _translated(evidence: Evidence) -> list[str]:
