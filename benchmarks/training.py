@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -26,28 +27,56 @@ SIZES: dict[str, Any] = {
 }
 
 
+PLAIN = ("none", "bahdanau", "luong-dot", "luong-general", "luong-concat")
+OTHERS: list[tuple[str, str, bool, dict[str, object]]] = [
+    ("lstm", "luong-general", False, {"attention_span": "local-m"}),
+    ("lstm", "luong-general", False, {"attention_span": "local-p"}),
+    ("lstm", "bahdanau", True, {"coverage": "sum"}),
+    ("lstm", "bahdanau", True, {"coverage": "gru"}),
+    ("gru", "luong-concat", True, {"decoder.conditional": True}),
+    ("lstm", "luong-general", False, {"encoder.layer_norm": True, "decoder.layer_norm": True}),
+    ("lstm", "luong-general", False, {"recurrent_dropout": 0.1}),
+]
+# Weights that are used once for each source token.
+OF_THE_SOURCE = ("key_projection", "value_projection", "coverage.fertility", "coverage.from_state")
+
+
 def variants() -> list[tuple[str, ModelConfig]]:
-    """Every cell with every attention, fed back and not; and the two that the peers are compared with."""
+    """Every cell with every plain attention, fed back and not; the two that the peers are compared with; the others."""
     found = [
         (f"lstm, {attention}, fed, readout 512", model("lstm", attention, feeding=True, readout_size=512))
         for attention in ("bahdanau", "luong-general")
     ]
     for cell in CELLS:
-        for attention, kind in ATTENTIONS.items():
+        for attention in PLAIN if cell != "lstm" else ATTENTIONS:
             for feeding in (True, False):
-                if feeding or not kind.before_cell:
+                if feeding or not ATTENTIONS[attention].before_cell:
                     name = f"{cell}, {attention}{', fed' if feeding else ''}"
                     found.append((name, model(cell, attention, feeding=feeding, tie_embeddings="all")))
+    for cell, attention, feeding, changes in OTHERS:
+        words = (f"{key.rpartition('.')[2]} {value}" for key, value in changes.items())
+        name = ", ".join((cell, attention, *(("fed",) if feeding else ()), *words))
+        found.append((name, model(cell, attention, feeding=feeding, tie_embeddings="all", **changes)))
     return found
 
 
 def model(cell: str, attention: str, *, feeding: bool, **changes: object) -> ModelConfig:
-    """The sizes that the peers are measured with."""
-    encoder = {**SIZES["encoder"], "cell": cell}
-    decoder = {**SIZES["decoder"], "cell": cell, "input_feeding": feeding}
+    """The sizes that the peers are measured with.
+
+    Args:
+        cell, attention, feeding: of both sides.
+        changes: of the model section, or of a part of it: `encoder.layer_norm`.
+    """
+    encoder = {**SIZES["encoder"], "cell": cell, **_of("encoder.", changes)}
+    decoder = {**SIZES["decoder"], "cell": cell, "input_feeding": feeding, **_of("decoder.", changes)}
+    changes = {key: value for key, value in changes.items() if "." not in key}
     return ModelConfig.model_validate(
         {**SIZES, "encoder": encoder, "decoder": decoder, "attention": attention, **changes}
     )
+
+
+def _of(prefix: str, changes: Mapping[str, object]) -> dict[str, object]:
+    return {key.removeprefix(prefix): value for key, value in changes.items() if key.startswith(prefix)}
 
 
 def operations(network: Seq2Seq, batches: list[Batch]) -> float:
@@ -59,7 +88,7 @@ def operations(network: Seq2Seq, batches: list[Batch]) -> float:
     for name, weight in network.named_parameters():
         if weight.dim() < 2 or "embedding" in name or "initial_state" in name:
             continue
-        if name.startswith("encoder.") or "key_projection" in name:
+        if name.startswith("encoder.") or any(part in name for part in OF_THE_SOURCE):
             per_source += weight.numel()
         else:
             per_target += weight.numel()

@@ -56,7 +56,7 @@ class CapturedModel:
             if self._seen[shapes] <= WORTHWHILE or not self._records:
                 return self.model.step(tokens_BQ, state, memory)
             try:
-                recorded = self._recorded[shapes] = self._make(inputs, state)
+                recorded = self._recorded[shapes] = self._make(inputs, state, memory)
             except RuntimeError:  # no memory for another, or a driver that cannot: the step itself is as good
                 self._records = False
                 return self.model.step(tokens_BQ, state, memory)
@@ -70,12 +70,12 @@ class CapturedModel:
         logits_BQV, weights_BQS, after = recorded.step
         return Step(logits_BQV.clone(), weights_BQS.clone(), after.map(Tensor.clone))
 
-    def _make(self, inputs: Sequence[Tensor], state: DecoderState) -> _Recorded:
+    def _make(self, inputs: Sequence[Tensor], state: DecoderState, memory: Memory) -> _Recorded:
         own = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in inputs)
         tokens_BQ, rest = own[0], iter(own[1:])
         own_state = state.map(lambda _: next(rest))
-        memory = Memory(*rest)
-        return _Recorded(own, *self._record(lambda: self.model.step(tokens_BQ, own_state, memory)))
+        own_memory = memory.of(rest)
+        return _Recorded(own, *self._record(lambda: self.model.step(tokens_BQ, own_state, own_memory)))
 
 
 class _CudaRecorder:

@@ -28,7 +28,25 @@ from s2s_cli.files import disk_error, read_regular, sha256, sync_folder, write_s
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.run import FORMAT, RunDirectory, is_checkpoint, is_leftover
 
-LATER: dict[str, Any] = {"model.embedding_dropout": None, "model.encoder_dropout": 0.0, "evaluation.max": {}}
+LATER: dict[str, Any] = {
+    "model.embedding_dropout": None,
+    "model.encoder_dropout": 0.0,
+    "model.encoder.residual": False,
+    "model.encoder.layer_norm": False,
+    "model.decoder.conditional": False,
+    "model.decoder.residual": False,
+    "model.decoder.layer_norm": False,
+    "model.attention_heads": 4,
+    "model.attention_positions": 200,
+    "model.attention_span": "global",
+    "model.attention_window": 10,
+    "model.coverage": "none",
+    "model.coverage_size": 10,
+    "model.recurrent_dropout": 0.0,
+    "model.variational_dropout": False,
+    "training.coverage_loss": 0.0,
+    "evaluation.max": {},
+}
 MOST_MANIFEST_BYTES = 100_000
 MODEL, TRAINING, STATE, MANIFEST = "model.safetensors", "training.safetensors", "state.json", "manifest.json"
 

@@ -145,7 +145,7 @@ class Flight:
             self.sentences[row] = sentence
         index = torch.tensor(rows, dtype=torch.int64, device=self.limit_B.device)
         self.memory = self.memory.replace(index, others.memory).trimmed()
-        self.state = self.state.replace(self._hypotheses(index), others.state)
+        self.state = self.state.replace(self._hypotheses(index), others.state).of_width(self.memory.width)
         for mine, theirs in zip(self._tensors, others._tensors, strict=True):
             mine[index] = theirs  # a past may hold `tokens_BQ`: of these rows it is no longer asked
 

@@ -15,9 +15,12 @@ import torch
 from benchmarks import decoding
 from benchmarks.corpus import Text
 from benchmarks.measure import machine, matrix_rate, seconds
-from benchmarks.training import model, operations, variants
+from benchmarks.training import OTHERS, PLAIN, model, operations, variants
+from s2s_cli.config import BAHDANAU
 from s2s_cli.data.batches import Batch
 from s2s_cli.data.tokenizer import Specials
+from s2s_cli.model.attention import ATTENTIONS
+from s2s_cli.model.recurrent import CELLS
 from s2s_cli.model.seq2seq import Seq2Seq
 
 ROOT = Path(__file__).parent.parent
@@ -43,8 +46,11 @@ def test_operations_are_those_of_the_weights(attention: str, changes: dict[str, 
 def test_every_cell_and_attention_is_measured() -> None:
     named = dict(variants())
     kinds = {(c.decoder.cell, c.attention, c.decoder.input_feeding) for c in named.values()}
-    assert len(kinds) == 3 * (5 + 4)
-    assert len(named) == len(kinds) + 2
+    plain, every, fed_alone = len(PLAIN), len(ATTENTIONS), len(BAHDANAU)
+    assert {cell for cell, *_ in kinds} == set(CELLS)
+    assert {attention for cell, attention, _ in kinds if cell == "lstm"} == set(ATTENTIONS)
+    assert len(named) == 2 + 2 * (2 * plain - 1) + 2 * every - fed_alone + len(OTHERS)
+    assert any(config.encoder.layer_norm for config in named.values())
 
 
 def test_a_median_leaves_out_the_first_call_and_the_machine_names_itself() -> None:

@@ -23,8 +23,10 @@ from s2s_cli.config_file import change, differences, dump_config, load_config, p
 from s2s_cli.errors import UserError
 from s2s_cli.evaluate import LOWER_IS_BETTER, METRICS
 from s2s_cli.model.attention import ATTENTIONS
+from s2s_cli.model.coverage import COVERAGES
 from s2s_cli.model.decoder import INITIAL_STATES
 from s2s_cli.model.recurrent import CELLS
+from s2s_cli.model.span import SPANS
 from s2s_cli.train.optim import OPTIMIZERS, SCHEDULES
 
 ROOT = Path(__file__).parent.parent
@@ -608,6 +610,8 @@ def test_change_checks_as_reading_does() -> None:
     [
         ("CellName", CELLS),
         ("AttentionName", ATTENTIONS),
+        ("SpanName", SPANS),
+        ("CoverageName", COVERAGES),
         ("BridgeName", INITIAL_STATES),
         ("OptimizerName", OPTIMIZERS),
         ("ScheduleName", SCHEDULES),

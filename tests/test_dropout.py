@@ -56,3 +56,19 @@ def test_bf16_stays_bf16_and_any_shape_will_do() -> None:
     assert Dropout(0.5)(torch.ones(0, 4)).shape == (0, 4)
     assert Dropout(0.5)(torch.tensor(1.0)).shape == ()
     assert Dropout(0.5)(torch.ones(4, 6).t()).shape == (6, 4)
+
+
+def test_a_variational_mask_is_one_for_all_positions_of_a_sequence() -> None:
+    found_BTH = Dropout(0.5, variational=True)(torch.ones(40, 6, 50))
+    assert all(torch.equal(found_BTH[:, 0], found_BTH[:, position]) for position in range(6))
+    assert set(found_BTH.unique().tolist()) == {0.0, 2.0}
+    assert not torch.equal(found_BTH[0], found_BTH[1])
+
+
+@pytest.mark.parametrize("variational", [False, True])
+def test_over_steps_draws_once_where_masks_are_shared(variational: bool) -> None:
+    x_BH = torch.ones(20, 30)
+    drop = Dropout(0.5, variational=variational).over_steps(x_BH)
+    assert torch.equal(drop(x_BH), drop(x_BH)) == variational
+    still = Dropout(0.5, variational=variational).eval().over_steps(x_BH)
+    assert still(x_BH) is x_BH

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from s2s_cli.config import EncoderConfig
+from s2s_cli.config import EncoderConfig, ModelConfig
 from s2s_cli.model.interface import CellState
 from s2s_cli.model.recurrent import CELLS, Encoder, Layer, last_states, reverse
 
@@ -28,12 +28,28 @@ def affine(weight: list[Vector], x: Vector, bias: Vector) -> Vector:
     return [sum(w * v for w, v in zip(row, x, strict=True)) + b for row, b in zip(weight, bias, strict=True)]
 
 
+def normalized(values: Vector, norm: nn.Module) -> Vector:
+    """Each gate less its mean, over its deviation; then gain and bias."""
+    found: Vector = []
+    for start in range(0, len(values), HIDDEN):
+        gate = values[start : start + HIDDEN]
+        mean = sum(gate) / HIDDEN
+        deviation = math.sqrt(sum((value - mean) ** 2 for value in gate) / HIDDEN + 1e-5)
+        found += [(value - mean) / deviation for value in gate]
+    return [g * value + b for g, value, b in zip(norm.gain.tolist(), found, norm.bias.tolist(), strict=True)]
+
+
 def reference_step(name: str, layer: Layer, x: Vector, state: tuple[Vector, ...]) -> tuple[Vector, ...]:
-    """One position of one sentence, gate by gate: Elman 1990; Cho et al. 2014; Hochreiter and Schmidhuber 1997."""
+    """One position of one sentence, gate by gate: Elman 1990; Cho et al. 2014; Hochreiter and Schmidhuber 1997.
+
+    With layer normalization: Ba et al. 2016, each gate by itself, and an LSTM's cell where it comes out.
+    """
     weights = {key.removesuffix("_l0"): tensor.tolist() for key, tensor in layer.rnn.named_parameters()}
     from_x = affine(weights["weight_ih"], x, weights["bias_ih"])
     from_h = affine(weights["weight_hh"], state[0], weights["bias_hh"])
     units = range(HIDDEN)
+    if layer.normalized:
+        from_x, from_h = normalized(from_x, layer.input_norm), normalized(from_h, layer.recur_norm)
 
     def gate(number: int, unit: int) -> tuple[float, float]:
         return from_x[number * HIDDEN + unit], from_h[number * HIDDEN + unit]
@@ -48,13 +64,14 @@ def reference_step(name: str, layer: Layer, x: Vector, state: tuple[Vector, ...]
     i, f, o = ([sigmoid(sum(gate(number, k))) for k in units] for number in (0, 1, 3))
     g = [math.tanh(sum(gate(2, k))) for k in units]
     c = [f[k] * state[1][k] + i[k] * g[k] for k in units]
-    return [o[k] * math.tanh(c[k]) for k in units], c
+    out = normalized(c, layer.cell_norm) if layer.normalized else c
+    return [o[k] * math.tanh(out[k]) for k in units], c
 
 
 @pytest.fixture
-def build(shake: Callable[[nn.Module], None]) -> Callable[[str], Layer]:
-    def build(name: str) -> Layer:
-        layer = CELLS[name](INPUT, HIDDEN)
+def build(shake: Callable[[nn.Module], None]) -> Callable[..., Layer]:
+    def build(name: str, layer_norm: bool = False) -> Layer:
+        layer = CELLS[name](INPUT, HIDDEN, layer_norm=layer_norm)
         shake(layer)
         return layer.double()
 
@@ -66,8 +83,9 @@ def random_state(layer: Layer, rows: int) -> CellState:
 
 
 @pytest.mark.parametrize("name", sorted(CELLS))
-def test_a_whole_sequence_equals_its_steps(name: str, build: Callable) -> None:
-    layer = build(name)
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_a_whole_sequence_equals_its_steps(name: str, layer_norm: bool, build: Callable) -> None:
+    layer = build(name, layer_norm)
     x_BTI, state = torch.randn(3, 6, INPUT, dtype=torch.float64), random_state(layer, 3)
     states_BTH, last = layer(x_BTI, state)
     for position in range(6):
@@ -80,8 +98,11 @@ def test_a_whole_sequence_equals_its_steps(name: str, build: Callable) -> None:
 
 @pytest.mark.parametrize("name", sorted(CELLS))
 @pytest.mark.parametrize("given_state", [False, True])
-def test_a_whole_sequence_follows_the_equations(name: str, given_state: bool, build: Callable) -> None:
-    layer = build(name)
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_a_whole_sequence_follows_the_equations(
+    name: str, given_state: bool, layer_norm: bool, build: Callable
+) -> None:
+    layer = build(name, layer_norm)
     x_BTI = torch.randn(2, 5, INPUT, dtype=torch.float64)
     first = random_state(layer, 2)
     states_BTH, last = layer(x_BTI, first if given_state else None)
@@ -95,8 +116,9 @@ def test_a_whole_sequence_follows_the_equations(name: str, given_state: bool, bu
 
 
 @pytest.mark.parametrize("name", sorted(CELLS))
-def test_encode_gives_the_state_after_each_last_token(name: str, build: Callable) -> None:
-    layer = build(name)
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_encode_gives_the_state_after_each_last_token(name: str, layer_norm: bool, build: Callable) -> None:
+    layer = build(name, layer_norm)
     x_BSI, len_B = torch.randn(len(LENGTHS), max(LENGTHS), INPUT, dtype=torch.float64), torch.tensor(LENGTHS)
     states_BSH, last = layer.encode(x_BSI, len_B)
     assert states_BSH.shape == (len(LENGTHS), max(LENGTHS), HIDDEN)
@@ -107,9 +129,12 @@ def test_encode_gives_the_state_after_each_last_token(name: str, build: Callable
             torch.testing.assert_close(part[row], expected[0])
 
 
-def make_encoder(name: str, layers: int, bidirectional: bool, keep_finals: bool, shake: Callable) -> Encoder:
-    config = EncoderConfig(cell=name, layers=layers, hidden_size=HIDDEN, bidirectional=bidirectional)
-    encoder = Encoder(config, INPUT, 0.3, keep_finals=keep_finals)
+def make_encoder(
+    name: str, layers: int, bidirectional: bool | str, keep_finals: bool, shake: Callable, **settings: bool
+) -> Encoder:
+    encoder = EncoderConfig(cell=name, layers=layers, hidden_size=HIDDEN, bidirectional=bidirectional, **settings)
+    config = ModelConfig(encoder=encoder, embedding_size=INPUT, dropout=0.3)
+    encoder = Encoder(config, keep_finals=keep_finals)
     shake(encoder)
     return encoder.double().eval()
 
@@ -201,7 +226,57 @@ def test_last_states_are_those_at_the_last_tokens(example: tuple[Tensor, list[in
     assert found.tolist() == [x_BSI[row, length - 1].tolist() for row, length in enumerate(lengths)]
 
 
+@pytest.mark.parametrize("name", sorted(CELLS))
+@pytest.mark.parametrize("bidirectional", [True, False, "bottom"])
+def test_residual_layers_add_what_came_in_where_it_is_as_wide(
+    name: str, bidirectional: bool | str, shake: Callable
+) -> None:
+    """Layer by layer, from the same layers without: Wu et al. 2016, sections 3.1 and 3.2."""
+    encoder = make_encoder(name, 4, bidirectional, False, shake, residual=True)
+    directions = [len(layer) for layer in encoder.layers]
+    assert directions == {True: [2] * 4, False: [1] * 4, "bottom": [2, 1, 1, 1]}[bidirectional]
+    x_1SI, len_1 = torch.randn(1, 6, INPUT, dtype=torch.float64), torch.tensor([6])
+    found = encoder(x_1SI, len_1)
+    assert found.states_BSC.shape[2] == HIDDEN * directions[-1]
+    added = 0
+    for number, both in enumerate(encoder.layers):
+        sides = [layer(x_1SI.flip(1) if backward else x_1SI)[0] for backward, layer in enumerate(both)]
+        out_1SC = torch.cat([side.flip(1) if backward else side for backward, side in enumerate(sides)], dim=2)
+        fits = number > 0 and out_1SC.shape == x_1SI.shape
+        added += fits
+        last_1C = torch.cat([side[:, -1] for side in sides], dim=1)
+        x_1SI = out_1SC + x_1SI if fits else out_1SC
+    assert added == (2 if bidirectional == "bottom" else 3)
+    torch.testing.assert_close(found.states_BSC, x_1SI)
+    torch.testing.assert_close(found.last_BC, last_1C)
+
+
+@pytest.mark.parametrize("name", sorted(CELLS))
+def test_recurrent_dropout_zeroes_the_same_units_at_every_step(name: str) -> None:
+    """Gal and Ghahramani 2016, equation 7: what a dropped unit says is not heard at any step of its sequence."""
+    plain = CELLS[name](INPUT, HIDDEN, recurrent_dropout=0.5).double()
+    assert plain.eval()._by_steps is False
+    x_BTI = torch.randn(3, 5, INPUT, dtype=torch.float64)
+    torch.manual_seed(4)
+    found_BTH, _ = plain.train()(x_BTI)
+    torch.manual_seed(4)
+    keep_BH = plain.recurrent_dropout.over_steps(x_BTI.new_zeros(3, HIDDEN))(x_BTI.new_ones(3, HIDDEN))
+    assert 0 < int((keep_BH == 0).sum()) < keep_BH.numel()
+    state = tuple(x_BTI.new_zeros(3, HIDDEN) for _ in range(plain.parts))
+    for position in range(5):
+        heard = (state[0] * keep_BH, *state[1:])
+        own = plain.step(plain.input(x_BTI[:, position]), heard)
+        if name == "gru":  # which keeps the state itself too, undropped
+            _, z_BH, _ = (plain.input(x_BTI[:, position]) + plain.recur(heard[0])).chunk(3, dim=1)
+            own = (own[0] + torch.sigmoid(z_BH) * (state[0] - heard[0]),)
+        state = own
+        torch.testing.assert_close(found_BTH[:, position], state[0])
+
+
 def test_a_new_lstm_starts_with_open_forget_gates() -> None:
     layer = CELLS["lstm"](INPUT, HIDDEN)
     biases = layer.rnn.bias_ih_l0.detach() + layer.rnn.bias_hh_l0.detach()
     assert biases.tolist() == [0.0] * HIDDEN + [1.0] * HIDDEN + [0.0] * 2 * HIDDEN
+    normed = CELLS["lstm"](INPUT, HIDDEN, layer_norm=True)
+    at_zero_G = normed.input_norm(torch.zeros(1, 4 * HIDDEN)) + normed.recur_norm(torch.zeros(1, 4 * HIDDEN))
+    assert at_zero_G[0].tolist() == biases.tolist()

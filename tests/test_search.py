@@ -16,7 +16,7 @@ from s2s_cli.config import DecoderConfig, DecodingConfig, EncoderConfig, ModelCo
 from s2s_cli.data.batches import Batch, pad_rows
 from s2s_cli.flight import Hypothesis, Sources
 from s2s_cli.model.attention import ATTENTIONS
-from s2s_cli.model.interface import DecoderState, Memory, Step
+from s2s_cli.model.interface import AttentionState, DecoderState, Memory, Step
 from s2s_cli.model.seq2seq import Seq2Seq
 from s2s_cli.search import SEARCHES, Beam, Greedy, decode, length_penalty
 
@@ -49,7 +49,7 @@ class Toy:
             values_BC[:, None], values_BC[:, None], torch.ones(len(src_BS), LOOKS, dtype=torch.bool), values_BC
         )
         rows = torch.zeros(len(src_BS), WIDTH, dtype=torch.float64)
-        return memory, DecoderState(((rows,),), torch.zeros(len(src_BS), 0))
+        return memory, DecoderState(((rows,),), torch.zeros(len(src_BS), 0), AttentionState())
 
     def step(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step:
         self.steps += 1
@@ -60,7 +60,9 @@ class Toy:
         h_NH = self._next(h_NH, tokens_BQ.flatten(), memory.last_BC.repeat_interleave(queries, dim=0))
         h_BQH = h_NH.view(sentences, queries, WIDTH)
         logits_BQV = (self.sharpness * h_BQH @ self.output.t()).float()
-        return Step(logits_BQV, torch.softmax(h_BQH @ self.look, -1), DecoderState(((h_NH,),), state.feed_NR))
+        return Step(
+            logits_BQV, torch.softmax(h_BQH @ self.look, -1), DecoderState(((h_NH,),), state.feed_NR, AttentionState())
+        )
 
     def after(self, sentence: int, prefix: Sequence[int]) -> tuple[list[float], list[float]]:
         """Logits for what follows a prefix, and the attention weights: from the start each time."""
@@ -431,14 +433,21 @@ def test_searches_are_chosen_by_the_beam() -> None:
     assert SEARCHES["beam"] is Beam
 
 
-@pytest.fixture(params=sorted(ATTENTIONS))
+WITH_STATE = [
+    {"attention": "bahdanau", "coverage": "gru"},
+    {"attention": "luong-concat", "coverage": "fertility"},
+    {"attention": "luong-general", "attention_span": "local-m", "attention_window": 1},
+]
+
+
+@pytest.fixture(params=[*({"attention": name} for name in sorted(ATTENTIONS)), *WITH_STATE], ids=str)
 def real(request: pytest.FixtureRequest, make_model: Callable[..., Seq2Seq]) -> Iterator[Seq2Seq]:
     config = ModelConfig(
         encoder=EncoderConfig(cell="gru", hidden_size=4),
         decoder=DecoderConfig(cell="lstm", layers=2, hidden_size=8),
-        attention=request.param,
         embedding_size=6,
         dropout=0.4,
+        **request.param,
     )
     model = make_model(config)
     with torch.no_grad():
@@ -464,3 +473,23 @@ def test_the_log_probability_is_that_of_teacher_forcing(real: Seq2Seq, config: D
             assert hypothesis.log_probability == pytest.approx(-nll, abs=1e-4)
             torch.testing.assert_close(hypothesis.attention[:, : source.shape[1]], weights_BTS[0], atol=1e-5, rtol=1e-5)
             assert (hypothesis.attention[:, source.shape[1] :] == 0).all()
+
+
+@pytest.mark.parametrize("config", SEVERAL)
+def test_what_attention_carries_follows_sentences_that_come_and_go(real: Seq2Seq, config: DecodingConfig) -> None:
+    """Rows are given to other sentences, wider and narrower ones, in the midst of search."""
+    draw = random.Random(5)
+    sentences = [[*(draw.randrange(4, 11) for _ in range(draw.randint(1, 9))), 3] for _ in range(12)]
+    limits = [draw.randint(3, 12) for _ in sentences]
+
+    def search(size: int) -> list[list[Hypothesis]]:
+        batches = []
+        for start in range(0, len(sentences), size):
+            padded = pad_rows(sentences[start : start + size], 0)
+            batches.append(Sources(*padded, torch.tensor(limits[start : start + size])))
+        return decode(real, batches, config, bos=2, eos=3, suppress=[0, 2])
+
+    for group, alone in zip(search(3), search(1), strict=True):
+        assert [item.ids for item in group] == [item.ids for item in alone]
+        for item, other in zip(group, alone, strict=True):
+            assert item.score == pytest.approx(other.score, abs=1e-5)

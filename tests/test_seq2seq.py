@@ -17,7 +17,7 @@ from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.model.attention import ATTENTIONS
 from s2s_cli.model.decoder import INITIAL_STATES
 from s2s_cli.model.interface import DecoderState, Encoded, Memory
-from s2s_cli.model.recurrent import CELLS
+from s2s_cli.model.recurrent import CELLS, Layer
 from s2s_cli.model.seq2seq import SearchModel, Seq2Seq, build_model, count_parameters
 
 HIDDEN = 6  # of the decoder, and of an encoder state, so that every combination is allowed
@@ -29,25 +29,29 @@ def small(
     feeding: bool = True,
     initial_state: str = "bridge",
     layers: int = 2,
-    bidirectional: bool = True,
+    bidirectional: bool | str = True,
+    conditional: bool = False,
+    residual: bool = False,
+    layer_norm: bool = False,
     **model: object,
 ) -> ModelConfig:
-    encoder = EncoderConfig(
-        cell=cell, layers=layers, hidden_size=HIDDEN // (2 if bidirectional else 1), bidirectional=bidirectional
-    )
+    shared = {"cell": cell, "layers": layers, "residual": residual, "layer_norm": layer_norm}
+    width = HIDDEN // (2 if bidirectional is True else 1)
+    encoder = EncoderConfig(**shared, hidden_size=width, bidirectional=bidirectional)
     decoder = DecoderConfig(
-        cell=cell, layers=layers, hidden_size=HIDDEN, input_feeding=feeding, initial_state=initial_state
+        **shared, hidden_size=HIDDEN, input_feeding=feeding, initial_state=initial_state, conditional=conditional
     )
-    settings = {"embedding_size": 5, "readout_size": 7, "dropout": 0.3, **model}
+    settings = {"embedding_size": 5, "readout_size": 7, "dropout": 0.3, "attention_heads": 2, **model}
     return ModelConfig(encoder=encoder, decoder=decoder, attention=attention, **settings)
 
 
+CONTEXT_FED = ("bahdanau", "bahdanau-normed")
 COMBINATIONS = [
     pytest.param(small(cell, attention, feeding, initial), id=f"{cell}-{attention}-{feeding}-{initial}")
-    for cell, attention, feeding, initial in itertools.product(
-        sorted(CELLS), sorted(ATTENTIONS), (True, False), sorted(INITIAL_STATES)
+    for (cell, initial), attention, feeding in itertools.product(
+        itertools.product(sorted(CELLS), sorted(INITIAL_STATES)), sorted(ATTENTIONS), (True, False)
     )
-    if feeding or attention != "bahdanau"
+    if feeding or attention not in CONTEXT_FED
 ]
 SHAPES = [
     pytest.param(small(cell, attention, feeding, "last", layers, bidirectional), id=f"{cell}-{attention}-{layers}")
@@ -59,9 +63,35 @@ SHAPES = [
         ("gru", ("luong-concat", True), 3, True),
     ]
 ]
+VARIANTS = [
+    pytest.param(small(**settings), id="-".join(map(str, settings.values())))
+    for settings in (
+        {"attention": "luong-general", "attention_span": "local-m", "attention_window": 1},
+        {"attention": "luong-dot", "attention_span": "local-m", "attention_window": 1, "feeding": False},
+        {"attention": "bahdanau", "attention_span": "local-p", "attention_window": 2},
+        {"attention": "multi-head", "attention_span": "local-p", "attention_window": 2, "attention_heads": 3},
+        {"attention": "multi-head-additive", "attention_heads": 2, "feeding": False},
+        {"attention": "luong-location", "attention_positions": 3},
+        {"attention": "bahdanau", "coverage": "sum"},
+        {"attention": "luong-concat", "coverage": "fertility", "feeding": False},
+        {"attention": "bahdanau-normed", "coverage": "gru", "coverage_size": 4},
+        {"attention": "luong-concat", "coverage": "gru", "attention_span": "local-m", "feeding": False},
+        {"cell": "gru", "attention": "bahdanau", "conditional": True},
+        {"cell": "lstm", "attention": "luong-general", "conditional": True, "layers": 1},
+        {"cell": "rnn", "attention": "none", "conditional": True, "residual": True},
+        {"layers": 3, "residual": True, "feeding": False},
+        {"layers": 3, "residual": True, "bidirectional": "bottom", "cell": "gru"},
+        {"layers": 2, "bidirectional": "bottom", "feeding": False},
+        {"layer_norm": True, "cell": "lstm"},
+        {"layer_norm": True, "cell": "gru", "feeding": False, "initial_state": "last"},
+        {"layer_norm": True, "cell": "rnn", "conditional": True, "residual": True},
+        {"recurrent_dropout": 0.3, "variational_dropout": True},
+    )
+]
 
 
-SOME = [*COMBINATIONS[::5], *SHAPES]  # 5 has no factor in common with the product's sides: each value comes up
+SOME = [*COMBINATIONS[::7], *SHAPES, *VARIANTS]  # 7 has no factor in common with the product's sides
+EVERY = [*COMBINATIONS, *SHAPES, *VARIANTS]
 
 
 def steps(model: Seq2Seq, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -102,7 +132,7 @@ def plain_losses(model: Seq2Seq, batch: Batch, smoothing: float) -> tuple[Tensor
     return smoothed, nll
 
 
-@pytest.mark.parametrize("config", [*COMBINATIONS, *SHAPES])
+@pytest.mark.parametrize("config", EVERY)
 def test_steps_equal_a_whole_target(config: ModelConfig, make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
     model = make_model(config)
     readout_BTR, weights_BTS = model(batch)
@@ -119,23 +149,31 @@ def plain_decoder(model: Seq2Seq, config: ModelConfig, x_TE: Tensor, encoded: En
 
     Luong et al. 2015, sections 3 and 3.3: h_t from [x_t; r_(t-1)], its context c_t, r_t = tanh(Wc[c_t; h_t]).
     Bahdanau et al. 2015, A.2.2: c_t from s_(t-1), s_t from [x_t; c_t].
+    Sennrich et al. 2017, section 2.1: s'_t from x_t and s_(t-1), c_t from s'_t, s_t from c_t and s'_t.
+    Wu et al. 2016, equation 6: what goes up is a layer's output plus its input.
     """
-    decoder = model.decoder
-    cells = []
-    for number, layer in enumerate(decoder.layers):
+    decoder, own = model.decoder, config.decoder
+
+    def cell_of(layer: Layer, fed: Tensor | None = None) -> nn.Module:
         weights = {name.removesuffix("_l0"): tensor for name, tensor in layer.rnn.named_parameters()}
-        if number == 0 and decoder.feeds_back:
-            weights["weight_ih"] = torch.cat((weights["weight_ih"], decoder.fed.weight), dim=1)
+        if fed is not None:
+            weights["weight_ih"] = torch.cat((weights["weight_ih"], fed), dim=1)
         gates, inputs = weights["weight_ih"].shape
-        cell = CELL_MODULES[config.decoder.cell](inputs, HIDDEN)
+        cell = CELL_MODULES[own.cell](inputs, HIDDEN)
         assert gates == len(cell.weight_ih)
         cell.load_state_dict(weights)
-        cells.append(cell)
+        return cell
+
+    first = decoder.fed.weight if decoder.fed else None
+    cells = [cell_of(layer, None if number else first) for number, layer in enumerate(decoder.layers)]
+    second = cell_of(decoder.second) if own.conditional else None
     memory = decoder.attention.memorize(encoded)
     states = [state if len(state) == 2 else state[0] for state in decoder.initial_state(encoded)]
+    kept = [decoder.attention.initial_state(encoded)]
 
     def context(h: Tensor) -> Tensor:
-        return decoder.attention.attend(h[:, None], memory, ()).context_BQC[:, 0]
+        context_BQC, _, kept[0] = decoder.attention.attend(h[:, None], memory, kept[0])
+        return context_BQC[:, 0]
 
     def output(state: Tensor | tuple[Tensor, ...]) -> Tensor:
         return state[0] if isinstance(state, tuple) else state
@@ -143,23 +181,27 @@ def plain_decoder(model: Seq2Seq, config: ModelConfig, x_TE: Tensor, encoded: En
     fed, readouts = torch.zeros(1, config.readout), []
     for x_E in x_TE:
         inputs = [x_E[None]]
-        if config.attention == "bahdanau":
+        before = config.attention in CONTEXT_FED and not own.conditional
+        if before:
             c = context(output(states[-1]))
             inputs.append(c)
-        elif config.decoder.input_feeding:
+        elif own.input_feeding and not own.conditional:
             inputs.append(fed)
         below = torch.cat(inputs, dim=1)
         for number, cell in enumerate(cells):
             states[number] = cell(below, states[number])
-            below = output(states[number])
-        if config.attention != "bahdanau":
+            if second and number == 0:
+                c = context(output(states[0]))
+                states[0] = second(c, states[0])
+            below = output(states[number]) + (below if own.residual and number else 0)
+        if not before and not own.conditional:
             c = context(below)
         fed = torch.tanh(torch.cat((c, below), dim=1) @ decoder.combine.weight.t())
         readouts.append(fed)
     return torch.cat(readouts)
 
 
-@pytest.mark.parametrize("config", SOME)
+@pytest.mark.parametrize("config", [case for case in SOME if not case.values[0].decoder.layer_norm])
 def test_the_decoder_follows_its_equations(config: ModelConfig, make_model: Callable[..., Seq2Seq]) -> None:
     model = make_model(config)
     x_TE, source_1SE = torch.randn(5, config.embedding_size), torch.randn(1, 4, config.embedding_size)
@@ -247,7 +289,7 @@ def test_the_memory_is_one_row_a_sentence_however_many_hypotheses(
 ) -> None:
     model = make_model(small())
     memory, state = model.encode(batch.src_BS, batch.src_len_B)
-    addresses = {name: tensor.data_ptr() for name, tensor in vars(memory).items()}
+    addresses = [tensor.data_ptr() for tensor in memory.tensors]
     state = state.select(torch.arange(4).repeat_interleave(3))
     seen: list[Memory] = []
     attend = model.decoder.attention.attend
@@ -256,7 +298,7 @@ def test_the_memory_is_one_row_a_sentence_however_many_hypotheses(
     )
     step = model.step(torch.full((4, 3), 5), state, memory)
     assert step.logits_BQV.shape == (4, 3, 13)
-    assert [{name: tensor.data_ptr() for name, tensor in vars(used).items()} for used in seen] == [addresses]
+    assert [[tensor.data_ptr() for tensor in used.tensors] for used in seen] == [addresses]
 
 
 def test_a_state_select_takes_rows_in_order_and_leaves_the_old_one_alone(
@@ -352,6 +394,39 @@ def watch_embeddings(model: Seq2Seq) -> dict[str, list[Tensor]]:
     return seen
 
 
+def test_coverage_loss_is_what_the_paper_says(make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
+    model = make_model(small("gru", "bahdanau", coverage="sum"))
+    plain, found = model.losses(batch, 0.1), model.losses(batch, 0.1, coverage=2.0)
+    expected = 0.0
+    for row in range(len(batch.src_BS)):
+        _, weights_1TS = model(single(batch, row))
+        covered = [0.0] * weights_1TS.shape[2]
+        for weights in weights_1TS[0].tolist():
+            expected += sum(min(a, c) for a, c in zip(weights, covered, strict=True))
+            covered = [a + c for a, c in zip(weights, covered, strict=True)]
+    assert expected > 0
+    assert (found.smoothed - plain.smoothed).item() == pytest.approx(2.0 * expected, rel=1e-4)
+    assert torch.equal(found.nll_N, plain.nll_N)
+    found.smoothed.backward()
+    assert model.decoder.attention.coverage_projection.weight.grad.any()
+
+
+def test_variational_dropout_has_one_mask_for_all_positions(make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
+    """Of equal tokens at all positions and cells that forget, all that differs between positions is dropout."""
+    for feeding in (True, False):
+        for shared in (True, False):
+            model = make_model(small("rnn", "luong-dot", feeding, layers=2, variational_dropout=shared, dropout=0.5))
+            for name, weight in model.named_parameters():
+                if "weight_hh" in name or "fed" in name:
+                    weight.data.zero_()
+            same = replace(
+                batch, src_BS=torch.full_like(batch.src_BS, 5), tgt_in_BT=torch.full_like(batch.tgt_in_BT, 5)
+            )
+            readout_BTR, _ = model.train()(same)
+            spread = (readout_BTR[2:3, 1:] - readout_BTR[2:3, :1]).abs().max().item()
+            assert (spread < 1e-5) == shared, (feeding, shared, spread)
+
+
 def test_word_dropout_happens_in_training_alone_and_spares_bos_and_eos(
     make_model: Callable[..., Seq2Seq], batch: Batch
 ) -> None:
@@ -413,7 +488,7 @@ def test_bf16_is_close_to_fp32(config: ModelConfig, make_model: Callable[..., Se
     assert float((rough_gradients - gradients).norm() / gradients.norm()) < 5 * BF16_TOLERANCE
 
 
-@pytest.mark.parametrize("config", [*COMBINATIONS[::3], *COMBINATIONS[1::3], *SHAPES])
+@pytest.mark.parametrize("config", EVERY)
 def test_bf16_steps_are_close_to_fp32(config: ModelConfig, make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
     model = make_model(config)
     with torch.inference_mode():
@@ -427,7 +502,7 @@ def test_bf16_steps_are_close_to_fp32(config: ModelConfig, make_model: Callable[
 
 @pytest.mark.parametrize("table", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("config", [*COMBINATIONS, *SHAPES])
+@pytest.mark.parametrize("config", SOME)
 def test_a_model_made_ready_for_search_gives_what_the_model_gives(
     config: ModelConfig, dtype: torch.dtype, table: bool, make_model: Callable[..., Seq2Seq]
 ) -> None:

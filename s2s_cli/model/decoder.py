@@ -5,7 +5,8 @@ The shapes' legend is in `interface.py`; F is what is fed into the cell beside t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from s2s_cli.config import ModelConfig
 from s2s_cli.model.attention import ATTENTIONS
 from s2s_cli.model.dropout import Dropout
-from s2s_cli.model.interface import CellState, DecoderState, Encoded, Memory
+from s2s_cli.model.interface import Attended, CellState, DecoderState, Encoded, Memory
 from s2s_cli.model.linear import StepLinear, deferred
 from s2s_cli.model.recurrent import CELLS, Layer
 
@@ -89,34 +90,49 @@ class _Advanced(NamedTuple):
     state: DecoderState
 
 
+class _Drops(NamedTuple):
+    """Dropout inside a loop over time: on what each layer hands to the next one, and to its own next step."""
+
+    upwards: tuple[Callable[[Tensor], Tensor], ...]
+    onwards: tuple[Callable[[Tensor], Tensor], ...]
+
+
 class Decoder(nn.Module):
-    """Stacked recurrent layers that look at a memory at each step."""
+    """Stacked recurrent layers that look at a memory at each step.
+
+    Where the context enters is decided by the attention (bahdanau: the query is the last state, the context an input
+    of the first layer), by `conditional` (between two cells of the first layer), and by input feeding (what attention
+    gave is an input of the next step); else it enters the readout alone.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        own = config.decoder
         self.attention = ATTENTIONS[config.attention](config)
-        self.initial_state = INITIAL_STATES[config.decoder.initial_state](config)
-        self.hidden_size = config.decoder.hidden_size
+        self.initial_state = INITIAL_STATES[own.initial_state](config)
+        self.hidden_size, self.residual = own.hidden_size, own.residual
         self.embedding_size = config.embedding_size
-        self.feed_size = 0 if self.attention.before_cell or not config.decoder.input_feeding else config.readout
-        fed_size = self.attention.context_size if self.attention.before_cell else self.feed_size
-        self.feeds_back = fed_size > 0
-        widths = [config.embedding_size] + [self.hidden_size] * (config.decoder.layers - 1)
-        kind = CELLS[config.decoder.cell]
+        self.before_cell = self.attention.before_cell and not own.conditional
+        feeds_readout = own.input_feeding and not self.before_cell and not own.conditional
+        self.feed_size = config.readout if feeds_readout else 0
+        fed_size = self.attention.context_size if self.before_cell else self.feed_size
+        self.feeds_back = fed_size > 0 or own.conditional
+        widths = [config.embedding_size] + [self.hidden_size] * (own.layers - 1)
+        kind = partial(CELLS[own.cell], layer_norm=own.layer_norm, recurrent_dropout=config.recurrent_dropout)
         self.layers = nn.ModuleList(kind(width, self.hidden_size) for width in widths)
-        self.gates = len(self._first.rnn.bias_ih_l0)  # type: ignore[arg-type]
-        if self.feeds_back:  # the part of the first layer's W that belongs to what is fed
-            self.fed = StepLinear(fed_size, self.gates, bias=False)
+        self.gates = self._first.input.out_features
+        self.second = kind(self.attention.context_size, self.hidden_size) if own.conditional else None
+        self.fed = StepLinear(fed_size, self.gates, bias=False) if fed_size else None
+        if self.fed:  # the part of the first layer's W that belongs to what is fed
             for gate in torch.split(self.fed.weight.data, self.hidden_size):
                 nn.init.xavier_uniform_(gate)
         self.combine = StepLinear(self.attention.context_size + self.hidden_size, config.readout, bias=False)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout, variational=config.variational_dropout)
 
     def start(self, encoded: Encoded) -> DecoderState:
         """The state before the first step, one row for each sentence."""
-        rows = len(encoded.last_BC)
-        feed_NR = encoded.last_BC.new_zeros(rows, self.feed_size)
-        return DecoderState(self.initial_state(encoded), feed_NR, self.attention.initial_state(rows))
+        feed_NR = encoded.last_BC.new_zeros(len(encoded.last_BC), self.feed_size)
+        return DecoderState(self.initial_state(encoded), feed_NR, self.attention.initial_state(encoded))
 
     def forward(self, x_BTE: Tensor, state: DecoderState, memory: Memory) -> Decoded:
         """All steps of a known target.
@@ -129,14 +145,16 @@ class Decoder(nn.Module):
         if not self.feeds_back:
             h_BTH = x_BTE
             for number, layer in enumerate(self.layers):
-                h_BTH, _ = layer(self.dropout(h_BTH) if number else h_BTH, state.cells[number])
+                out_BTH, _ = layer(self.dropout(h_BTH) if number else h_BTH, state.cells[number])
+                h_BTH = h_BTH + out_BTH if self.residual and number else out_BTH
             attended = self.attention.attend(h_BTH, memory, state.attention)
             return Decoded(self._readout(attended.context_BQC, h_BTH), attended.weights_BQS)
         steps: list[_Advanced] = []
         gates_BTG = self.inputs(x_BTE)
         with deferred(self):
+            drops = self._drops(state)
             for gates_NG in gates_BTG.unbind(1):
-                steps.append(self._advance(gates_NG, state, memory))
+                steps.append(self._advance(gates_NG, state, memory, drops))
                 state = steps[-1].state
         h_BTH, context_BTC, weights_BTS = (
             torch.cat(parts, dim=1)
@@ -164,7 +182,7 @@ class Decoder(nn.Module):
         Returns:
             The attentional states (B, Q, R), attention weights (B, Q, S) and the next state.
         """
-        step = self._advance(gates_NG, state, memory)
+        step = self._advance(gates_NG, state, memory, None)
         if self.feed_size:
             readout_BQR = step.state.feed_NR.view(*step.h_BQH.shape[:2], -1)
         else:
@@ -175,25 +193,40 @@ class Decoder(nn.Module):
     def _first(self) -> Layer:
         return cast(Layer, self.layers[0])
 
-    def _advance(self, gates_NG: Tensor, state: DecoderState, memory: Memory) -> _Advanced:
+    def _drops(self, state: DecoderState) -> _Drops | None:
+        """None where nothing is dropped."""
+        layers = cast(Iterable[Layer], self.layers)
+        if not self.dropout.active and not any(layer.recurrent_dropout.active for layer in layers):
+            return None
+        upwards = tuple(self.dropout.over_steps(cell[0]) for cell in state.cells)
+        onwards = (layer.recurrent_dropout.over_steps(cell[0]) for layer, cell in zip(layers, state.cells, strict=True))
+        return _Drops(upwards, tuple(onwards))
+
+    def _advance(self, gates_NG: Tensor, state: DecoderState, memory: Memory, drops: _Drops | None) -> _Advanced:
         def by_sentence(h_NH: Tensor) -> Tensor:
             return h_NH.view(memory.mask_BS.shape[0], -1, self.hidden_size)
 
-        if self.attention.before_cell:
-            attended = self.attention.attend(by_sentence(state.cells[-1][0]), memory, state.attention)
-            fed_NF = attended.context_BQC.flatten(0, 1)
-        else:
-            fed_NF = state.feed_NR
+        def look(h_NH: Tensor) -> Attended:
+            return self.attention.attend(by_sentence(h_NH), memory, state.attention)
+
+        attended = look(state.cells[-1][0]) if self.before_cell else None
+        if self.fed:
+            gates_NG = gates_NG + self.fed(attended.context_BQC.flatten(0, 1) if attended else state.feed_NR)
         cells: list[CellState] = []
+        h_NH = state.cells[0][0]
         for number, layer in enumerate(cast(Iterable[Layer], self.layers)):
+            drop = drops.onwards[number] if drops else None
             if number:
-                gates_NG = layer.input(self.dropout(cells[-1][0]))
-            elif self.feeds_back:
-                gates_NG = gates_NG + self.fed(fed_NF)
-            cells.append(layer.step(gates_NG, state.cells[number]))
-        h_BQH = by_sentence(cells[-1][0])
-        if not self.attention.before_cell:
-            attended = self.attention.attend(h_BQH, memory, state.attention)
+                gates_NG = layer.input(drops.upwards[number](h_NH) if drops else h_NH)
+            cell = layer.step(gates_NG, state.cells[number], drop)
+            if self.second and not number:
+                attended = look(cell[0])
+                cell = self.second.step(self.second.input(attended.context_BQC.flatten(0, 1)), cell)
+            cells.append(cell)
+            h_NH = h_NH + cell[0] if self.residual and number else cell[0]
+        if attended is None:
+            attended = look(h_NH)
+        h_BQH = by_sentence(h_NH)
         feed_NR = self._readout(attended.context_BQC, h_BQH).flatten(0, 1) if self.feed_size else state.feed_NR
         after = DecoderState(tuple(cells), feed_NR, attended.state)
         return _Advanced(h_BQH, attended.context_BQC, attended.weights_BQS, after)

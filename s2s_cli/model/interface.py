@@ -2,13 +2,13 @@
 
 Shapes, in this package: B batch (sentences), S source length, T target length, Q queries a sentence (target positions
 in training, K hypotheses in search), N decoder rows (B x Q), C encoder state, H decoder state, A attention network,
-E embedding, R readout, V vocabulary.
+D coverage, E embedding, R readout, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from torch import Tensor
@@ -41,34 +41,60 @@ class Memory:
     """The source's part of the score, computed once a sentence."""
     mask_BS: Tensor
     last_BC: Tensor
+    extras: tuple[Tensor, ...] = ()
+    """What else a kind needs of each encoder state, each (B, S, .)."""
+
+    @property
+    def width(self) -> int:
+        """S, padding included."""
+        return self.mask_BS.shape[1]
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """All of it, in the order of the fields."""
-        return self.values_BSC, self.keys_BSA, self.mask_BS, self.last_BC
+        return self.values_BSC, self.keys_BSA, self.mask_BS, self.last_BC, *self.extras
+
+    def of(self, tensors: Iterable[Tensor]) -> Memory:
+        """A memory of this kind made of other tensors, in their order."""
+        values_BSC, keys_BSA, mask_BS, last_BC, *extras = tensors
+        return Memory(values_BSC, keys_BSA, mask_BS, last_BC, tuple(extras))
 
     def select(self, sentences: Tensor) -> Memory:
         """The memory of some sentences."""
-        return Memory(*(tensor.index_select(0, sentences) for tensor in self.tensors))
+        return self.of(tensor.index_select(0, sentences) for tensor in self.tensors)
 
     def replace(self, sentences: Tensor, others: Memory) -> Memory:
         """With the memory of others in the place of some sentences; it takes over the tensors of this one."""
-        width = max(self.mask_BS.shape[1], others.mask_BS.shape[1])
-        mine, theirs = self._of_width(width), others._of_width(width)
-        pairs = zip(mine.tensors, theirs.tensors, strict=True)
-        return Memory(*(tensor.index_copy_(0, sentences, other) for tensor, other in pairs))
+        width = max(self.width, others.width)
+        pairs = zip(self._of_width(width).tensors, others._of_width(width).tensors, strict=True)
+        return self.of(tensor.index_copy_(0, sentences, other) for tensor, other in pairs)
 
     def _of_width(self, width: int) -> Memory:
-        extra = width - self.mask_BS.shape[1]
-        if not extra:
+        if width == self.width:
             return self
-        values_BSC, keys_BSA = (pad(tensor, (0, 0, 0, extra)) for tensor in (self.values_BSC, self.keys_BSA))
-        return Memory(values_BSC, keys_BSA, pad(self.mask_BS, (0, extra)), self.last_BC)
+        values_BSC, keys_BSA, mask_BS, *extras = (
+            of_width(tensor, width) for tensor in (self.values_BSC, self.keys_BSA, self.mask_BS, *self.extras)
+        )
+        return Memory(values_BSC, keys_BSA, mask_BS, self.last_BC, tuple(extras))
 
     def trimmed(self) -> Memory:
         """Without columns in which all is padding."""
-        width = int(self.mask_BS.any(0).sum())
-        return Memory(self.values_BSC[:, :width], self.keys_BSA[:, :width], self.mask_BS[:, :width], self.last_BC)
+        return self._of_width(int(self.mask_BS.any(0).sum()))
+
+
+def of_width(tensor: Tensor, width: int) -> Tensor:
+    """A tensor (rows, S, ...) with zeros added at the end of S, or what stands there cut off."""
+    extra = width - tensor.shape[1]
+    return tensor[:, :width] if extra <= 0 else pad(tensor, (*(0, 0) * (tensor.dim() - 2), 0, extra))
+
+
+class AttentionState(NamedTuple):
+    """What attention carries from step to step; for most kinds nothing."""
+
+    rows: tuple[Tensor, ...] = ()
+    """Each (N, .)."""
+    columns: tuple[Tensor, ...] = ()
+    """Of every encoder state, each (N, S, .); as wide as the memory."""
 
 
 class Attended(NamedTuple):
@@ -76,7 +102,7 @@ class Attended(NamedTuple):
 
     context_BQC: Tensor
     weights_BQS: Tensor
-    state: tuple[Tensor, ...]
+    state: AttentionState
 
 
 @dataclass(frozen=True)
@@ -86,12 +112,13 @@ class DecoderState:
     cells: tuple[CellState, ...]
     feed_NR: Tensor
     """The last attentional state; of width 0 without input feeding."""
-    attention: tuple[Tensor, ...] = ()
+    attention: AttentionState
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
         """All of it, in the order in which `map` goes."""
-        return *(part for cell in self.cells for part in cell), self.feed_NR, *self.attention
+        cells = (part for cell in self.cells for part in cell)
+        return *cells, self.feed_NR, *self.attention.rows, *self.attention.columns
 
     def select(self, rows: Tensor) -> DecoderState:
         """The states of some rows, in a new order; a row may stand there more than once."""
@@ -99,13 +126,23 @@ class DecoderState:
 
     def replace(self, rows: Tensor, others: DecoderState) -> DecoderState:
         """With the states of others in the place of some rows."""
-        theirs = iter(others.tensors)
-        return self.map(lambda tensor: tensor.index_copy(0, rows, next(theirs)))
+        width = max([tensor.shape[1] for state in (self, others) for tensor in state.attention.columns], default=0)
+        theirs = iter(others.of_width(width).tensors)
+        return self.of_width(width).map(lambda tensor: tensor.index_copy(0, rows, next(theirs)))
+
+    def of_width(self, width: int) -> DecoderState:
+        """For a memory of that width."""
+        if not self.attention.columns:
+            return self
+        columns = tuple(of_width(tensor, width) for tensor in self.attention.columns)
+        return replace(self, attention=AttentionState(self.attention.rows, columns))
 
     def map(self, change: Callable[[Tensor], Tensor]) -> DecoderState:
         """With every tensor changed."""
         cells = tuple(tuple(change(part) for part in cell) for cell in self.cells)
-        return DecoderState(cells, change(self.feed_NR), tuple(change(tensor) for tensor in self.attention))
+        feed_NR = change(self.feed_NR)
+        rows, columns = (tuple(change(tensor) for tensor in tensors) for tensors in self.attention)
+        return DecoderState(cells, feed_NR, AttentionState(rows, columns))
 
 
 class Step(NamedTuple):

@@ -94,3 +94,9 @@ def linear_cross_entropy(
     with torch.autocast(device, enabled=False):
         loss, nll_N = _LinearCrossEntropy.apply(readout_NR, weight_VR, bias_V, targets_N, smoothing, wanted)  # type: ignore[no-untyped-call]
     return loss, nll_N
+
+
+def coverage_loss(weights_BTS: Tensor, mask_BT: Tensor) -> Tensor:
+    """See et al. 2017, equation 12, summed over target pieces: of each weight, what lies where others were before."""
+    before_BTS = weights_BTS.cumsum(1) - weights_BTS
+    return torch.minimum(weights_BTS, before_BTS).sum(-1)[mask_BT].sum()

@@ -17,7 +17,7 @@ from s2s_cli.model.decoder import Decoder
 from s2s_cli.model.dropout import Dropout
 from s2s_cli.model.interface import DecoderState, Memory, Step
 from s2s_cli.model.linear import convert
-from s2s_cli.model.loss import linear_cross_entropy
+from s2s_cli.model.loss import coverage_loss, linear_cross_entropy
 from s2s_cli.model.output import Output
 from s2s_cli.model.recurrent import Encoder
 
@@ -26,7 +26,7 @@ class Losses(NamedTuple):
     """Of the N target pieces of a batch, sentence by sentence, padding left out."""
 
     smoothed: Tensor
-    """What training minimizes: their sum, label-smoothed."""
+    """What training minimizes: their sum, label-smoothed, and what coverage adds."""
     nll_N: Tensor
     """The negative log-likelihood of each in nats; carries no gradient."""
 
@@ -46,10 +46,11 @@ class Seq2Seq(nn.Module):
         super().__init__()
         self.source, self.target = source, target
         self.word_dropout = config.word_dropout
-        self.dropout = Dropout(config.dropout)
-        on_embeddings = config.embedding_dropout
-        self.embedding_dropout = Dropout(config.dropout if on_embeddings is None else on_embeddings)
-        self.encoder_dropout = Dropout(config.encoder_dropout)
+        on_embeddings = config.dropout if config.embedding_dropout is None else config.embedding_dropout
+        self.dropout, self.embedding_dropout, self.encoder_dropout = (
+            Dropout(share, variational=config.variational_dropout)
+            for share in (config.dropout, on_embeddings, config.encoder_dropout)
+        )
         self.source_embedding = _embedding(source_size, config.embedding_size)
         self.target_embedding = _embedding(target_size, config.embedding_size)
         self.output = Output(config.readout, target_size)
@@ -59,7 +60,7 @@ class Seq2Seq(nn.Module):
         if config.tie_embeddings != "none":
             self.output.weight = self.target_embedding.weight
         keep_finals = config.decoder.initial_state == "last"
-        self.encoder = Encoder(config.encoder, config.embedding_size, config.dropout, keep_finals=keep_finals)
+        self.encoder = Encoder(config, keep_finals=keep_finals)
         self.decoder = Decoder(config)
 
     def encode(self, src_BS: Tensor, src_len_B: Tensor) -> tuple[Memory, DecoderState]:
@@ -76,16 +77,24 @@ class Seq2Seq(nn.Module):
         readout_BTR, weights_BTS = self.decoder(x_BTE, state, memory)
         return readout_BTR, weights_BTS
 
-    def losses(self, batch: Batch, label_smoothing: float = 0.0) -> Losses:
-        """The losses of a batch; padding is left out before the output layer, its largest product."""
-        readout_BTR, _ = self(batch)
+    def losses(self, batch: Batch, label_smoothing: float = 0.0, coverage: float = 0.0) -> Losses:
+        """The losses of a batch; padding is left out before the output layer, its largest product.
+
+        Args:
+            batch: the pairs.
+            label_smoothing: share of the probability spread over the vocabulary.
+            coverage: weight of `coverage_loss`.
+        """
+        readout_BTR, weights_BTS = self(batch)
         position_T = torch.arange(batch.tgt_out_BT.shape[1], device=batch.tgt_len_B.device)
         mask_BT = position_T[None, :] < batch.tgt_len_B[:, None]
-        readout_NR = self.dropout(readout_BTR[mask_BT])
-        targets_N = batch.tgt_out_BT[mask_BT]
-        return Losses(
-            *linear_cross_entropy(readout_NR, self.output.weight, self.output.bias, targets_N, label_smoothing)
+        readout_NR, targets_N = self.dropout(readout_BTR)[mask_BT], batch.tgt_out_BT[mask_BT]
+        smoothed, nll_N = linear_cross_entropy(
+            readout_NR, self.output.weight, self.output.bias, targets_N, label_smoothing
         )
+        if coverage:
+            smoothed = smoothed + coverage * coverage_loss(weights_BTS, mask_BT)
+        return Losses(smoothed, nll_N)
 
     def step(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step:
         """One step of search for Q hypotheses of each sentence; rows of `state` are sentence by sentence."""

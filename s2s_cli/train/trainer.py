@@ -112,9 +112,9 @@ class Trainer:
 
     def _backward(self, batch: Batch, tokens: int) -> float:
         """Adds a batch's gradient; returns its negative log-likelihood in nats."""
-        batch = batch.to(self.device)
+        batch, training = batch.to(self.device), self.config.training
         with autocast(self.device, self.precision):
-            losses = self.model.losses(batch, self.config.training.label_smoothing)
+            losses = self.model.losses(batch, training.label_smoothing, training.coverage_loss)
         (losses.smoothed / tokens).backward()  # type: ignore[no-untyped-call]
         return float(losses.nll_N.sum())
 
