@@ -20,7 +20,7 @@ BEAM = 5
 SPEED_UPDATES = 30
 """By which the speed of training is measured."""
 BATCH_TOKENS = 2048
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 3e-3
 MODEL: dict[str, Any] = {
     "encoder": {"cell": "lstm", "layers": 1, "hidden_size": 128, "bidirectional": True},
     "decoder": {"cell": "lstm", "layers": 1, "hidden_size": 256, "input_feeding": True},
@@ -109,7 +109,7 @@ FULL = Form(
     command="make claims",
     alone="python -m benchmarks.claims --only",
     seeds=(1, 2, 3),
-    sizes=Sizes(pairs=30_000, trained_to=60, tested=100),
+    sizes=Sizes(pairs=30_000, trained_to=60, doublings=7, tested=100),
     updates={"copy": 2000, "long": 1500, "multi30k": 1500},
     variants={
         "copy": tuple(COPIERS.values()),
@@ -123,7 +123,7 @@ QUICK = Form(
     command="make claims QUICK=1",
     alone="python -m benchmarks.claims --quick --only",
     seeds=(1, 2),
-    sizes=Sizes(pairs=15_000, trained_to=30, tested=60),
+    sizes=Sizes(pairs=15_000, trained_to=30, doublings=6, tested=60),
     updates={"copy": 600, "long": 500, "multi30k": 500},
     variants={
         "copy": tuple(COPIERS.values()),

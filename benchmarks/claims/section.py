@@ -97,7 +97,8 @@ def by_length(evidence: Evidence, task: str, variants: Sequence[str]) -> list[Ta
     ]
     rows.append(["all lengths trained on", *(str(curve.overall) for curve in curves.values())])
     rows.append(["... seed by seed", *(seeds(curve.overall) for curve in curves.values())])
-    rows.append(["change for ten more", *(signed(curve.slope) for curve in curves.values())])
+    if evidence.tasks[task].tokenize:
+        rows.append(["change for ten more", *(signed(curve.slope) for curve in curves.values())])
     if first.beyond is not None:
         changes = (curve.beyond for curve in curves.values())
         text = f"{first.labels[-1]} less {first.labels[first.trained - 1]}"
@@ -121,4 +122,6 @@ def panel(task: Task, curves: Mapping[str, Curve], names: Mapping[str, str] | No
         ]
         for variant, curve in curves.items()
     }
-    return Panel(task.title, task.unit, "BLEU" if task.tokenize else "right, %", drawn)
+    if task.tokenize:
+        return Panel(task.title, task.unit, "BLEU", drawn)
+    return Panel(task.title, task.unit, "right, %", drawn, doubling=True)

@@ -24,6 +24,7 @@ CORPORA = ROOT / "build" / "claims" / "corpora"
 """Generated text, each in a folder that its makers' hash names."""
 SEED = 20150920
 SPLITS = ("train", "valid", "test")
+COPIED = ("src", "tgt")
 Pairs = Sequence[tuple[str, str]]
 
 
@@ -34,7 +35,9 @@ class Sizes:
     pairs: int
     """To train on, of each generated text."""
     trained_to: int
-    """Words of the longest sentences, and fillers of the longest rows, that are trained on."""
+    """Words of the longest sentences that are trained on."""
+    doublings: int
+    """Of the distance over which is copied, from one filler on."""
     tested: int
     """Sentences of each group of lengths."""
 
@@ -161,27 +164,22 @@ def long_sentences(sizes: Sizes) -> Task:
 
 
 def copies(sizes: Sizes) -> Task:
-    """Copying at a distance; tested within what is trained on."""
-    last = sizes.trained_to
-    tested = [0, *(last * part // 8 for part in range(1, 9))]
+    """Copying at distances that double, each as often as the others, in training and in the test."""
+    distances = (0, *(2**power for power in range(sizes.doublings + 1)))
 
     def make(folder: Path) -> None:
         random, taken = Random(SEED), set[str]()
-        splits = {
-            "test": copying.rows(random, tested, sizes.tested * len(tested), taken),
-            "valid": copying.rows(random, range(last + 1), 100, taken),
-            "train": copying.rows(random, range(last + 1), sizes.pairs, taken),
-        }
-        _write(folder, splits, ("src", "tgt"))
+        counts = {"test": sizes.tested * len(distances), "valid": 100, "train": sizes.pairs}
+        _write(folder, {name: copying.rows(random, distances, count, taken) for name, count in counts.items()}, COPIED)
 
     return Task(
         name="copy",
         title=f"copying {copying.KEPT} letters",
         folder=_made("copy", sizes, [Path(copying.__file__), Path(__file__)], make),
         stems=SPLITS,
-        sides=("src", "tgt"),
-        edges=tuple(tested),
-        longest=last,
+        sides=COPIED,
+        edges=distances,
+        longest=distances[-1],
         tokenizer={"type": "word", "vocab_size": 100},
         tokenize="",
         unit="fillers between",

@@ -118,6 +118,8 @@ class Panel(NamedTuple):
     up: str
     lines: Mapping[str, Sequence[Interval]]
     """By name."""
+    doubling: bool = False
+    """Whether places that double lie equally far apart; 0 then stands beside 1."""
 
 
 def bands(panels: Sequence[Panel]) -> Figure:
@@ -132,6 +134,11 @@ def bands(panels: Sequence[Panel]) -> Figure:
             axes.fill_between(places, lows, highs, color=_colour(index), alpha=0.15, linewidth=0)
         axes.set(xlabel=panel.across, ylabel=panel.up, title=panel.title)
         axes.set_ylim(bottom=0)
+        if panel.doubling:
+            ticks = sorted({point.place for points in panel.lines.values() for point in points})
+            axes.set_xscale("symlog", base=2, linthresh=1)
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.minorticks_off()
         axes.legend(fontsize="small")
     return figure
 
