@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.claims.evidence import Evidence
-from benchmarks.claims.experiments import BATCH_TOKENS, BEAM, LEARNING_RATE, MODEL, READER, Training
+from benchmarks.claims.experiments import BATCH_TOKENS, BEAM, LEARNING_RATES, MODEL, READER, Training
 from benchmarks.claims.judged import CLAIMS
 from benchmarks.claims.section import Section, Table
 from s2s_cli.evaluate import BOOTSTRAP_SAMPLES
@@ -27,8 +27,9 @@ One layer on each side: a bidirectional encoder of {MODEL["encoder"]["hidden_siz
 {MODEL["decoder"]["hidden_size"]}, embeddings of {MODEL["embedding_size"]}, tied; LSTM where no other cell is named.
 Copying: {READER["hidden_size"]} in one direction, and as many in the decoder, which begins with the encoder's
 last state. All models of a task are trained alike: in fp32, batches of {BATCH_TOKENS:,} tokens, by Adam with a peak of
-{LEARNING_RATE:g} and a cosine, two trainings side by side with a thread each. A beam of {BEAM} translates. BLEU is
-sacreBLEU's, of Korean by characters. The generated sentences come from the grammar of the demo corpus.
+{LEARNING_RATES["long"]:g} (copying: {LEARNING_RATES["copy"]:g}) and a cosine, two trainings side by side with a thread
+each. A beam of {BEAM} translates. BLEU is sacreBLEU's, of Korean by characters. The generated sentences come from the
+grammar of the demo corpus.
 
 **Intervals** hold 95 % of {BOOTSTRAP_SAMPLES:,} samples, each of which draws the seeds and the sentences again, the
 same for all systems. The p-values beside them are those of sacreBLEU's paired bootstrap and paired approximate
