@@ -220,7 +220,7 @@ def test_a_run_is_kept_as_long_as_something_needs_it(found: dict[str, Task], tmp
     runs = {path.name for path in (tmp_path / "runs").iterdir() if path.is_dir()}
     assert runs == {one.training.name for one in plan if isinstance(one, Speed)}
     make(tmp_path, plan)
-    assert not any(path.is_dir() for path in (tmp_path / "runs").iterdir())
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_commands_end_when_they_are_stopped(tmp_path: Path) -> None:

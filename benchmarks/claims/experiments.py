@@ -120,7 +120,7 @@ FULL = Form(
     command="make claims",
     alone="python -m benchmarks.claims --only",
     seeds=(1, 2, 3),
-    sizes=Sizes(pairs=30_000, trained_to=60, doublings=8, tested=100),
+    sizes=Sizes(pairs=30_000, trained_to=60, doublings=7, tested=100),
     updates={"copy": 6000, "long": 1800, "multi30k": 1800},
     variants={
         "copy": tuple(COPIERS.values()),

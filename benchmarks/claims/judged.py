@@ -189,9 +189,9 @@ def maps(evidence: Evidence) -> Section:
             hits = [np.array([(hit, 1) for hit in one["verbs_found"]], dtype=int) for one in contents]
             (found,) = estimate(Share(), hits, [range(len(hits[0]))])
             rows.append([title, str(found), seeds(found)])
-        text = f"{title} finds the verb"
+        text = f"{title} finds the verb: {f'{found} %' if found else 'not measured yet'}"
         verdict = above(found, HALF) if found else Verdict.OPEN
-        statements.append(Statement(_scope(task.title, variant), f"{text}: {found or 'not measured yet'} %", verdict))
+        statements.append(Statement(_scope(task.title, variant), text, verdict))
         if contents and picture is None:
             kept, drawn = contents[0]["map"], title
             target = tuple(romanized(word) for word in kept["target"])

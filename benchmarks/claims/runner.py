@@ -101,7 +101,9 @@ class Maker:
 
     def forget(self, training: Training) -> None:
         """Removes a run that nothing needs any more."""
-        shutil.rmtree(self.run_of(training), ignore_errors=True)
+        run = self.run_of(training)
+        shutil.rmtree(run, ignore_errors=True)
+        run.with_suffix(".yaml").unlink(missing_ok=True)
 
 
 def complete(

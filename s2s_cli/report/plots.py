@@ -138,6 +138,7 @@ def bands(panels: Sequence[Panel]) -> Figure:
             ticks = sorted({point.place for points in panel.lines.values() for point in points})
             axes.set_xscale("symlog", base=2, linthresh=1)
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.set_xlim(ticks[0] - 0.3, ticks[-1] * 1.2)
             axes.minorticks_off()
         axes.legend(fontsize="small")
     return figure
