@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 FUZZ_SECONDS ?= 60
 
-.PHONY: help install demo demo-shapes test test-slow torture bench check format clean
+.PHONY: help install demo demo-shapes test test-slow torture bench claims check format clean
 help:
 	@echo "make demo       train on the demo corpus, translate, evaluate (about three minutes)"
 	@echo "make demo-shapes  the same with pictures as sources (about two minutes)"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-slow  the whole matrix of cells and attentions, and the long forms of the tests"
 	@echo "make torture    kills, damage, full disks and hostile input, long forms (about 45 minutes)"
 	@echo "make bench      speed, memory and growth on this machine (QUICK=1: about a minute)"
+	@echo "make claims     what is said of such models, tried; docs/claims.md (three hours on two cores; QUICK=1: 20 minutes)"
 	@echo "make check      format, lint and types alone"
 	@echo "make install    the environment alone"
 
@@ -59,6 +60,9 @@ torture: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick --learn 30)
+
+claims: $(INSTALLED)
+	$(BIN)/python -m benchmarks.claims $(if $(QUICK),--quick)
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

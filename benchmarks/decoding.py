@@ -58,18 +58,19 @@ def precisions() -> list[str]:
 
 
 def measure(text: Text, run: Path, beam: int, batch: int, precision: str, repeats: int) -> Figures:
-    """The rate of `Translator.translate`, start-up left out; pieces with the ends of sentences."""
+    """The rates of `Translator.translate`, start-up left out; pieces with the ends of sentences."""
     translator = Translator.load(*find_model(run), beam=beam, batch_size=batch, precision=precision)
     lines = text.lines[: SINGLE if batch == 1 else len(text.lines)]
     translator.translate(lines[:batch])
-    rates = []
+    pieces, sentences = [], []
     for _ in range(repeats):
         began = time.perf_counter()
         # One after the other, as they would come from a person; or all that there are.
         found = [translator.translate([s])[0] for s in lines] if batch == 1 else translator.translate(lines)
         taken = time.perf_counter() - began
-        rates.append(sum(best.length for best, *_ in found) / taken)
-    return {"tokens_per_second": round(median(rates))}
+        pieces.append(sum(best.length for best, *_ in found) / taken)
+        sentences.append(len(lines) / taken)
+    return {"tokens_per_second": round(median(pieces)), "sentences_per_second": round(median(sentences), 1)}
 
 
 def agreement(text: Text, run: Path, beam: int, sentences: int) -> Figures:

@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from s2s_cli.errors import UserError
 from s2s_cli.score.analysis import Breakdown
@@ -17,9 +17,9 @@ from s2s_cli.score.system import AttentionMap
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#222222")
 """Told apart by people who do not see red and green alike (Okabe and Ito 2008)."""
-MARKS = ("o", "s", "^", "D", "v", "P")
+MARKS = ("o", "s", "^", "D", "v", "P", "X")
 FORMATS = (".png", ".svg", ".pdf")
 SCRIPTS = "한あ漢"
 """A font for attention maps should hold one of these."""
@@ -98,6 +98,64 @@ def by_group(systems: Mapping[str, Breakdown], metric: str | None = None) -> Fig
     axes.set_xticks(range(len(first.groups)), [f"{group.label}\n({group.count:,})" for group in first.groups])
     axes.set(xlabel=f"{first.unit} ({first.counted})", ylabel=metric, title=f"{metric} {first.name}")
     axes.legend()
+    return figure
+
+
+class Interval(NamedTuple):
+    """A figure between its bounds, at a place on an axis."""
+
+    place: float
+    value: float
+    low: float
+    high: float
+
+
+class Panel(NamedTuple):
+    """One of several plots side by side."""
+
+    title: str
+    across: str
+    up: str
+    lines: Mapping[str, Sequence[Interval]]
+    """By name."""
+    doubling: bool = False
+    """Whether places that double lie equally far apart; 0 then stands beside 1."""
+
+
+def bands(panels: Sequence[Panel]) -> Figure:
+    """Lines in the bands of their intervals; a name has one colour in all panels."""
+    figure = _figure(6.2 * len(panels), 4.6)
+    names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for name, points in panel.lines.items():
+            index = names.index(name)
+            places, values, lows, highs = zip(*points, strict=True)
+            axes.plot(places, values, label=name, color=_colour(index), marker=_mark(index), markersize=4)
+            axes.fill_between(places, lows, highs, color=_colour(index), alpha=0.15, linewidth=0)
+        axes.set(xlabel=panel.across, ylabel=panel.up, title=panel.title)
+        axes.set_ylim(bottom=0)
+        if panel.doubling:
+            ticks = sorted({point.place for points in panel.lines.values() for point in points})
+            axes.set_xscale("symlog", base=2, linthresh=1)
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            axes.set_xlim(ticks[0] - 0.3, ticks[-1] * 1.2)
+            axes.minorticks_off()
+        axes.legend(fontsize="small")
+    return figure
+
+
+def bars(panels: Mapping[str, Mapping[str, Interval]]) -> Figure:
+    """Horizontal bars with intervals, side by side in panels by title; their names stand at the left alone."""
+    names = list(dict.fromkeys(name for values in panels.values() for name in values))
+    figure = _figure(1.6 + 2.9 * len(panels), 1.3 + 0.36 * len(names))
+    columns = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (title, values) in zip(columns, panels.items(), strict=True):
+        for name, (_, value, low, high) in values.items():
+            row, errors = names.index(name), [[value - low], [high - value]]
+            axes.barh(row, value, xerr=errors, color=_colour(row), alpha=0.75, capsize=3, ecolor="#333333")
+        axes.axvline(0, color="#333333", linewidth=0.8)
+        axes.set_yticks(range(len(names)), names)
+        axes.set(title=title, ylim=(len(names) - 0.4, -0.6))
     return figure
 
 

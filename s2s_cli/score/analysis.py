@@ -81,7 +81,7 @@ def by_length(test: TestSet, translations: Sequence[str], config: EvaluationConf
     unit, lengths = _lengths(measured)
     both = config.model_copy(update={"metrics": ("bleu", "chrf")})
     groups = []
-    for label, rows in _grouped(lengths, LENGTHS):
+    for label, rows in grouped(lengths, LENGTHS):
         streams = [[side[row] for row in rows] for side in test.references]
         scores = compute_scores([translations[row] for row in rows], streams, both, intervals=True)
         groups.append(Group(label, len(rows), scores))
@@ -100,7 +100,7 @@ def by_frequency(references: Sequence[Words], translations: Sequence[Words]) -> 
         in_translations.update({word: count for word, count in other.items() if word in total})
     groups = []
     words = sorted(total)
-    for label, rows in _grouped([total[word] for word in words], OCCURRENCES):
+    for label, rows in grouped([total[word] for word in words], OCCURRENCES):
         hit, needed, said = (
             sum(counts[words[row]] for row in rows) for counts in (right, in_references, in_translations)
         )
@@ -143,7 +143,7 @@ def _lengths(given: Sequence[Source]) -> tuple[str, list[int]]:
     return "words", [len(line.split()) for line in lines]
 
 
-def _grouped(values: Iterable[int], firsts: Sequence[int]) -> list[tuple[str, list[int]]]:
+def grouped(values: Iterable[int], firsts: Sequence[int]) -> list[tuple[str, list[int]]]:
     """Rows by value: for each group that holds any, its label and the rows."""
     rows: dict[int, list[int]] = {first: [] for first in firsts}
     for row, value in enumerate(values):

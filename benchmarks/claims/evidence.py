@@ -1,0 +1,148 @@
+"""What the kept figures say, brought together: scores by length, tests of significance, speeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from benchmarks.claims.experiments import Figure, Form, Speed, Training, planned
+from benchmarks.claims.statistics import Bleu, Estimate, Metric, Share, Verdict, estimate, slope
+from benchmarks.claims.store import Store
+from benchmarks.claims.tasks import Task
+from s2s_cli.config import EvaluationConfig
+from s2s_cli.evaluate import Comparison, compare
+
+TEN = 10
+"""Words, by which slopes are told."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One system's score by length."""
+
+    labels: tuple[str, ...]
+    places: tuple[float, ...]
+    """The mean length of each group."""
+    counts: tuple[int, ...]
+    groups: tuple[Estimate, ...]
+    trained: int
+    """How many of the groups have lengths that were trained on; the others come after."""
+    overall: Estimate
+    """Of all sentences in those."""
+
+    @property
+    def slope(self) -> Estimate:
+        """The change of the score for ten words more, over the lengths that were trained on."""
+        return slope(self.groups[: self.trained], [place / TEN for place in self.places[: self.trained]])
+
+    @property
+    def beyond(self) -> Estimate | None:
+        """The change from the longest group that was trained on to the longest of all."""
+        return self.groups[-1] - self.groups[self.trained - 1] if self.trained < len(self.groups) else None
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Measurements of one speed."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return median(self.values)
+
+    def faster(self, other: Rate) -> Verdict:
+        """Whether all measurements are above all of the other's; told from two on."""
+        if min(len(self.values), len(other.values)) < 2:
+            return Verdict.OPEN
+        if min(self.values) > max(other.values):
+            return Verdict.HOLDS
+        return Verdict.FAILS if max(self.values) < min(other.values) else Verdict.OPEN
+
+
+class Evidence:
+    """All of a form that is there."""
+
+    def __init__(self, form: Form, tasks: dict[str, Task], store: Store) -> None:
+        self.form, self.tasks, self.store = form, tasks, store
+        self.figures: list[Figure] = planned(form, tasks)
+        self._curves: dict[str, dict[str, Curve]] = {}
+
+    @cached_property
+    def missing(self) -> list[str]:
+        """Figures that are not there yet."""
+        return [figure.name for figure in self.figures if not self.store.has(figure)]
+
+    @cached_property
+    def _done(self) -> dict[tuple[str, str], dict[int, Training]]:
+        """Trainings that are there, by task and variant, then by seed."""
+        found: dict[tuple[str, str], dict[int, Training]] = {}
+        for figure in self.figures:
+            if isinstance(figure, Training) and self.store.has(figure):
+                found.setdefault((figure.task.name, figure.variant), {})[figure.seed] = figure
+        return found
+
+    def trainings(self, task: str) -> dict[str, list[Training]]:
+        """By variant, those of the seeds that are compared: the same for all variants of a task.
+
+        Where not all is there yet, they are the seeds that every variant has which has begun; where there is none such,
+        the one that most have.
+        """
+        done = {variant: seeds for (name, variant), seeds in self._done.items() if name == task}
+        if not done:
+            return {}
+        shared = set.intersection(*(set(seeds) for seeds in done.values()))
+        shared = shared or {max(self.form.seeds, key=lambda seed: sum(seed in seeds for seeds in done.values()))}
+        return {
+            variant: [seeds[seed] for seed in sorted(shared)]
+            for variant in self.form.variants[task]
+            if shared <= set(seeds := done.get(variant, {}))
+        }
+
+    def contents(self, task: str, variant: str) -> list[dict[str, Any]]:
+        """What was kept of a variant's trainings, seed by seed; nothing where they are not there."""
+        return [content for one in self.trainings(task).get(variant, ()) if (content := self.store.get(one))]
+
+    def curves(self, task: str) -> dict[str, Curve]:
+        """The score by length of each variant that is there."""
+        if task not in self._curves:
+            self._curves[task] = {
+                variant: self._curve(self.tasks[task], trainings) for variant, trainings in self.trainings(task).items()
+            }
+        return self._curves[task]
+
+    def _curve(self, task: Task, trainings: Sequence[Training]) -> Curve:
+        metric: Metric = Bleu(task.tokenize) if task.tokenize else Share()
+        references = task.test.references[0]
+        statistics = [metric.statistics(self.store.translations(one), references) for one in trainings]
+        labels, rows = zip(*task.groups, strict=True)
+        places = tuple(float(np.mean([task.lengths[row] for row in group])) for group in rows)
+        trained = sum(max(task.lengths[row] for row in group) <= task.longest for group in rows)
+        *groups, overall = estimate(metric, statistics, [*rows, task.within])
+        return Curve(labels, places, tuple(map(len, rows)), tuple(groups), trained, overall)
+
+    def comparisons(self, task: str, variant: str, baseline: str) -> list[Comparison]:
+        """BLEU beside a baseline's over all lengths trained on, seed by seed, by sacreBLEU's paired tests."""
+        settings = EvaluationConfig.model_validate({"metrics": ("bleu",), "tokenize": self.tasks[task].tokenize})
+        trainings, rows = self.trainings(task), self.tasks[task].within
+        references = [self.tasks[task].test.references[0][row] for row in rows]
+
+        def lines(one: Training) -> list[str]:
+            every = self.store.translations(one)
+            return [every[row] for row in rows]
+
+        return [
+            compare(lines(one), lines(other), [references], settings)[0]
+            for one, other in zip(trainings.get(variant, ()), trainings.get(baseline, ()), strict=False)
+        ]
+
+    def rates(self, variant: str, name: str) -> Rate | None:
+        """The measurements of a speed; None where there is none."""
+        speeds = [one for one in self.figures if isinstance(one, Speed) and one.training.variant == variant]
+        values = tuple(content[name] for one in speeds if (content := self.store.get(one)))
+        return Rate(values) if values else None

@@ -1,0 +1,120 @@
+"""The page: verdicts, tables and pictures, all of them made from the kept figures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+from benchmarks.claims.evidence import Evidence
+from benchmarks.claims.experiments import BATCH_TOKENS, BEAM, LEARNING_RATES, MODEL, READER, Training
+from benchmarks.claims.judged import CLAIMS
+from benchmarks.claims.section import Section, Table
+from s2s_cli.evaluate import BOOTSTRAP_SAMPLES
+from s2s_cli.files import write_result
+from s2s_cli.report import plots
+
+INTRODUCTION = """\
+# Claims
+What is said again and again of recurrent sequence-to-sequence models, tried with this program. Nothing on this page is
+written by hand: `{command}` makes it from the figures kept in `{figures}`, measures those that are missing first, and,
+where it was stopped, goes on where it was.
+"""
+METHOD = f"""\
+## How it was measured
+One layer on each side: a bidirectional encoder of {MODEL["encoder"]["hidden_size"]} in each direction, a decoder of
+{MODEL["decoder"]["hidden_size"]}, embeddings of {MODEL["embedding_size"]}, tied; LSTM where no other cell is named.
+Copying: {READER["hidden_size"]} in one direction, and as many in the decoder, which begins with the encoder's
+last state. All models of a task are trained alike: in fp32, batches of {BATCH_TOKENS:,} tokens, by Adam with a peak of
+{LEARNING_RATES["long"]:g} (copying: {LEARNING_RATES["copy"]:g}) and a cosine, two trainings side by side with a thread
+each. A beam of {BEAM} translates. BLEU is sacreBLEU's, of Korean by characters. The generated sentences come from the
+grammar of the demo corpus.
+
+**Intervals** hold 95 % of {BOOTSTRAP_SAMPLES:,} samples, each of which draws the seeds and the sentences again, the
+same for all systems. The p-values beside them are those of sacreBLEU's paired bootstrap and paired approximate
+randomization, seed by seed. A claim holds on a corpus where all its parts do, and does not where one does not; what
+cannot be told has an interval on both sides of its limit, or lacks a figure. Speeds are measured in turns, with nothing
+beside them.
+"""
+
+
+def write(evidence: Evidence, page: Path, pictures: Path) -> None:
+    """Writes the page and its pictures."""
+    sections = {name: claim.judge(evidence) for name, claim in CLAIMS.items()}
+    for folder in (pictures, page.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, section in sections.items():
+        if section.picture is not None:
+            path = pictures / f"{name}.png"
+            write_result(path, plots.save(section.picture, path)[0])
+    folder = Path(os.path.relpath(pictures, page.parent))
+    write_result(page, render(evidence, sections, folder).encode())
+
+
+def render(evidence: Evidence, sections: Mapping[str, Section], pictures: Path) -> str:
+    """The page as Markdown.
+
+    Args:
+        evidence: what is there.
+        sections: what was found of each claim.
+        pictures: the folder of pictures and figures, as the page sees it.
+    """
+    form, missing = evidence.form, evidence.missing
+    parts = [INTRODUCTION.format(command=form.command, figures=pictures.as_posix())]
+    if "multi30k" not in evidence.tasks:
+        parts.append("**Without Multi30k**: `MULTI30K_DIR` named no folder, so that only generated text was used.\n")
+    if missing:
+        few = ", ".join(f"`{name}`" for name in missing[:3])
+        more = " and others" if len(missing) > 3 else ""
+        parts.append(f"**Not finished**: {len(missing)} of {len(evidence.figures)} figures are missing: {few}{more}.\n")
+    rows = [[_link(CLAIMS[name].title), section.claim, section.verdict] for name, section in sections.items()]
+    parts.append(_markdown(["", "claim", "found"], rows))
+    parts += [_section(name, section, pictures, form.alone) for name, section in sections.items()]
+    parts += [METHOD, _work(evidence), _machines(evidence)]
+    return "\n".join(parts)
+
+
+def _link(title: str) -> str:
+    return f"[{title}](#{title.lower().replace(' ', '-')})"
+
+
+def _section(name: str, section: Section, pictures: Path, command: str) -> str:
+    parts = [f"## {CLAIMS[name].title}\n{section.claim}\n", f"Found: {section.verdict}.\n", f"Rule: {section.rule}\n"]
+    rows = [[one.scope, one.text, one.verdict.value] for one in section.statements]
+    parts.append(_markdown(["on", "part", "found"], rows))
+    if section.picture is not None:
+        parts += [f"![{CLAIMS[name].title}]({(pictures / name).as_posix()}.png)\n", f"{section.caption}\n"]
+    parts += map(_table, section.tables)
+    parts.append(f"This claim alone: `{command} {name}`.\n")
+    return "\n".join(parts)
+
+
+def _work(evidence: Evidence) -> str:
+    """What was trained, and how long it took."""
+    rows = []
+    for task in evidence.tasks.values():
+        planned = [one for one in evidence.figures if isinstance(one, Training) and one.task == task]
+        found = [content for one in planned if (content := evidence.store.get(one))]
+        means = [median(content[key] for content in found) if found else 0 for key in ("updates", "pieces")]
+        seconds = sum(content["training_seconds"] + content["decoding_seconds"] for content in found)
+        sizes = [f"{len(found)} of {len(planned)}", *(f"{value:,.0f}" for value in means)]
+        rows.append([task.title, *sizes, f"{seconds / 60:,.0f}"])
+    header = ["", "trainings", "updates", "target pieces, the median", "minutes of one thread, all together"]
+    return _markdown(header, rows)
+
+
+def _machines(evidence: Evidence) -> str:
+    """Where the figures come from, by what was kept with them."""
+    kept = [content["about"] for one in evidence.figures if (content := evidence.store.get(one))]
+    told = {key: ", ".join(dict.fromkeys(str(one[key]) for one in kept)) for key in (kept[0] if kept else {})}
+    return "".join(f"- {key}: {value}\n" for key, value in told.items())
+
+
+def _table(table: Table) -> str:
+    return f"{table.title}:\n\n{_markdown(table.header, table.rows)}"
+
+
+def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -1,0 +1,154 @@
+"""Scores with intervals over seeds and sentences together, and what may be said of them.
+
+A sample draws the seeds again, and of each group the sentences again (with replacement; the same draws for all systems,
+so that differences are paired). A score is the mean of the drawn seeds', each over all drawn sentences of the group. An
+interval holds the middle 95 % of the samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from sacrebleu.metrics.bleu import BLEU
+
+from s2s_cli.config import EvaluationConfig
+from s2s_cli.evaluate import BOOTSTRAP_SAMPLES, METRICS
+
+Numbers = NDArray[Any]
+SEED = 12345
+
+
+class Metric(Protocol):
+    """A corpus score that is a function of sums over sentences."""
+
+    name: str
+
+    def statistics(self, hypotheses: Sequence[str], references: Sequence[str]) -> Numbers:
+        """What is summed, a row for each sentence."""
+
+    def score(self, totals: Numbers) -> float:
+        """The score of one row of sums."""
+
+
+class Bleu:
+    """sacreBLEU's."""
+
+    name = "BLEU"
+
+    def __init__(self, tokenize: str) -> None:
+        config = EvaluationConfig.model_validate({"tokenize": tokenize})
+        self._bleu = cast(BLEU, METRICS["bleu"](config))
+
+    def statistics(self, hypotheses: Sequence[str], references: Sequence[str]) -> Numbers:
+        return np.array(self._bleu._extract_corpus_statistics(list(hypotheses), [list(references)]))
+
+    def score(self, totals: Numbers) -> float:
+        return float(self._bleu._compute_score_from_stats(totals.tolist()).score)
+
+
+class Share:
+    """The percentage of lines that are right."""
+
+    name = "right, %"
+
+    def statistics(self, hypotheses: Sequence[str], references: Sequence[str]) -> Numbers:
+        return np.array([(one == other, 1) for one, other in zip(hypotheses, references, strict=True)], dtype=int)
+
+    def score(self, totals: Numbers) -> float:
+        return float(100 * totals[0] / totals[1])
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure, its samples, and what each seed alone gives."""
+
+    value: float
+    samples: Numbers
+    by_seed: Numbers
+
+    @property
+    def low(self) -> float:
+        return float(np.percentile(self.samples, 2.5))
+
+    @property
+    def high(self) -> float:
+        return float(np.percentile(self.samples, 97.5))
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        return combined([self, other], [1, -1])
+
+    def __str__(self) -> str:
+        return f"{self.value:.1f} [{self.low:.1f}, {self.high:.1f}]"
+
+
+def combined(estimates: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
+    """A weighted sum."""
+    pairs = list(zip(estimates, weights, strict=True))
+    return Estimate(
+        sum(weight * one.value for one, weight in pairs),
+        sum((weight * one.samples for one, weight in pairs), np.zeros(())),
+        sum((weight * one.by_seed for one, weight in pairs), np.zeros(())),
+    )
+
+
+def mean(estimates: Sequence[Estimate]) -> Estimate:
+    """Of groups, each alike."""
+    return combined(estimates, [1 / len(estimates)] * len(estimates))
+
+
+def slope(estimates: Sequence[Estimate], places: Sequence[float]) -> Estimate:
+    """Of the line of least squares through estimates at their places."""
+    apart = np.array(places) - np.mean(places)
+    return combined(estimates, (apart / (apart**2).sum()).tolist())
+
+
+def estimate(metric: Metric, statistics: Sequence[Numbers], groups: Sequence[Sequence[int]]) -> list[Estimate]:
+    """The scores of groups of sentences.
+
+    Args:
+        metric: what is scored.
+        statistics: one array of the metric's for each seed, over the same sentences.
+        groups: rows of each.
+    """
+    seeds = len(statistics)
+    drawn_BS = np.random.default_rng(SEED).integers(seeds, size=(BOOTSTRAP_SAMPLES, seeds))
+    found = []
+    for number, rows in enumerate(groups):
+        draw = np.random.default_rng([SEED, number])
+        counts_BN = draw.multinomial(len(rows), [1 / len(rows)] * len(rows), size=BOOTSTRAP_SAMPLES)
+        parts = [part[list(rows)] for part in statistics]
+        by_seed = np.array([metric.score(part.sum(0)) for part in parts])
+        scores_SB = np.array([[metric.score(totals) for totals in counts_BN @ part] for part in parts])
+        samples = np.take_along_axis(scores_SB.T, drawn_BS, 1).mean(1)
+        found.append(Estimate(float(by_seed.mean()), samples, by_seed))
+    return found
+
+
+class Verdict(Enum):
+    """What may be said of a claim."""
+
+    HOLDS = "holds"
+    FAILS = "does not hold"
+    OPEN = "cannot be told"
+
+
+def above(found: Estimate, limit: float) -> Verdict:
+    """Whether a figure is above a limit: told where all of its interval lies on one side."""
+    return Verdict.HOLDS if found.low > limit else Verdict.FAILS if found.high < limit else Verdict.OPEN
+
+
+def below(found: Estimate, limit: float) -> Verdict:
+    """Whether a figure is below a limit."""
+    return Verdict.HOLDS if found.high < limit else Verdict.FAILS if found.low > limit else Verdict.OPEN
+
+
+def together(verdicts: Sequence[Verdict]) -> Verdict:
+    """Of a claim of several parts: it holds where all do, and does not where one does not."""
+    if Verdict.FAILS in verdicts:
+        return Verdict.FAILS
+    return Verdict.OPEN if Verdict.OPEN in verdicts or not verdicts else Verdict.HOLDS
