@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-ONEDNN_PROGRAMS = 256
+ONEDNN_PROGRAMS, SPARE_BYTES = 64, 1 << 28
 
 
 def choose_device(name: str) -> torch.device:
@@ -155,7 +155,7 @@ def keep_freed_memory() -> None:
 
     On two cores this makes a training step about a third faster. Elsewhere than on glibc it does nothing. oneDNN, which
     makes a program for each shape, is told to keep no more of them than help: in training hardly a shape comes again
-    before a thousand others, and a thousand programs are hundreds of megabytes.
+    before a thousand others, and each program is about a megabyte.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(ONEDNN_PROGRAMS))  # read when the first is made
     libc = _glibc()
@@ -163,15 +163,27 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def give_back_freed_memory() -> None:
-    """Gives the system what is free between blocks in use.
+class FreedMemory:
+    """Gives the system what is free between blocks in use, once that is about half as much as they are.
 
-    Batches of ever other shapes leave gaps that no later tensor fills: without this, training took ten megabytes more
-    with each update, up to gigabytes. It takes about 0.15 s.
+    Batches of ever other shapes leave gaps that no later tensor fills: left alone, training takes ten megabytes more
+    with each update, up to gigabytes. To give them back takes about 0.15 s.
     """
-    libc = _glibc()
-    if libc:
-        libc.malloc_trim(0)
+
+    def __init__(self) -> None:
+        self._in_use = 0
+
+    def watch(self) -> None:
+        """To be called now and then; elsewhere than on glibc it does nothing."""
+        libc = _glibc()
+        if libc and resident_bytes() > 1.5 * self._in_use + SPARE_BYTES:
+            libc.malloc_trim(0)
+            self._in_use = resident_bytes()
+
+
+def resident_bytes() -> int:
+    """What this process has in memory now; Linux alone."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @cache

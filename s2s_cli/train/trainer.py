@@ -13,7 +13,7 @@ from torch import Tensor
 from s2s_cli import checkpoint as checkpoints
 from s2s_cli.checkpoint import Checkpoint
 from s2s_cli.data.batches import Batch, Sampler
-from s2s_cli.device import autocast, choose_precision, explain_memory, give_back_freed_memory
+from s2s_cli.device import FreedMemory, autocast, choose_precision, explain_memory
 from s2s_cli.errors import Damaged, RunFailed, Stopped, UserError
 from s2s_cli.evaluate import better
 from s2s_cli.files import disk_error
@@ -32,7 +32,6 @@ from s2s_cli.train.parts import Parts
 from s2s_cli.train.progress import Progress, random_states, restore_random_states
 from s2s_cli.train.validation import validate
 
-GIVE_BACK_EVERY = 100  # updates
 WEIGHT, OPTIMIZER = "weight.", "optimizer."  # prefixes in training.safetensors
 
 
@@ -52,6 +51,7 @@ class Trainer:
         self.progress = Progress(horizon=training.schedule_steps or training.max_steps or 1)
         self.metrics = MetricsLog(self.run.metrics_path)
         self.saved_step = -1
+        self.freed = FreedMemory()
 
     # --- the loop
 
@@ -102,8 +102,8 @@ class Trainer:
         progress.skipped_in_a_row = 0
         if self.average:
             self.average.update(self.model, progress.step)
-        if self.device.type == "cpu" and progress.step % GIVE_BACK_EVERY == 0:
-            give_back_freed_memory()
+        if self.device.type == "cpu":
+            self.freed.watch()
         seconds = time.perf_counter() - began
         progress.tokens += tokens
         progress.seconds += seconds
