@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-ONEDNN_PROGRAMS, SPARE_BYTES = 64, 1 << 28
+ONEDNN_PROGRAMS = 256
 
 
 def choose_device(name: str) -> torch.device:
@@ -164,19 +164,24 @@ def keep_freed_memory() -> None:
 
 
 class FreedMemory:
-    """Gives the system what is free between blocks in use, once that is about half as much as they are.
+    """Gives the system what is free between blocks in use, once that is much.
 
     Batches of ever other shapes leave gaps that no later tensor fills: left alone, training takes ten megabytes more
-    with each update, up to gigabytes. To give them back takes about 0.15 s.
+    with each update, up to gigabytes. To give them back takes about a second, most of it when the memory is taken
+    again: done every 25 updates it costs a sixth of the speed. So an eighth of the machine's memory may lie in gaps.
+
+    Args:
+        spare_bytes: how much may lie in gaps, beside half of what is in use.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, spare_bytes: int | None = None) -> None:
         self._in_use = 0
+        self._spare = _physical_bytes() // 8 if spare_bytes is None else spare_bytes
 
     def watch(self) -> None:
         """To be called now and then; elsewhere than on glibc it does nothing."""
         libc = _glibc()
-        if libc and resident_bytes() > 1.5 * self._in_use + SPARE_BYTES:
+        if libc and resident_bytes() > 1.5 * self._in_use + self._spare:
             libc.malloc_trim(0)
             self._in_use = resident_bytes()
 
@@ -184,6 +189,10 @@ class FreedMemory:
 def resident_bytes() -> int:
     """What this process has in memory now; Linux alone."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _physical_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @cache

@@ -19,7 +19,7 @@ def resident():
     return resident_bytes() // 2**20
 
 keep_freed_memory()
-memory = FreedMemory()
+memory = FreedMemory(2**28)
 memory.watch()
 blocks = [torch.ones(2**18) for _ in range(800)]
 full = resident()
