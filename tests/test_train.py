@@ -270,8 +270,8 @@ def test_a_loss_that_is_no_number_is_skipped_and_too_many_in_a_row_end_the_run(
     original = Seq2Seq.losses
     calls = iter(range(1, 1000))
 
-    def losses(self: Seq2Seq, batch: Batch, label_smoothing: float = 0.0) -> Losses:
-        found = original(self, batch, label_smoothing)
+    def losses(self: Seq2Seq, batch: Batch, *weights: float) -> Losses:
+        found = original(self, batch, *weights)
         return Losses(found.smoothed * math.nan, found.nll_N) if self.training and next(calls) in bad else found
 
     monkeypatch.setattr(Seq2Seq, "losses", losses)
@@ -287,7 +287,7 @@ def test_a_loss_that_is_no_number_is_skipped_and_too_many_in_a_row_end_the_run(
 
 
 def test_out_of_memory_says_which_keys_to_lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def losses(self: Seq2Seq, batch: Batch, label_smoothing: float = 0.0) -> Losses:
+    def losses(self: Seq2Seq, batch: Batch, *weights: float) -> Losses:
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
     monkeypatch.setattr(Seq2Seq, "losses", losses)
@@ -362,8 +362,8 @@ def test_an_update_skipped_at_the_end_of_an_epoch_does_not_skip_its_validation(
         calls.append(self.epoch > before)
         return found
 
-    def losses(self: Seq2Seq, batch: Batch, label_smoothing: float = 0.0) -> Losses:
-        found = plain(self, batch, label_smoothing)
+    def losses(self: Seq2Seq, batch: Batch, *weights: float) -> Losses:
+        found = plain(self, batch, *weights)
         first_end = self.training and calls[-1] and sum(calls) == 1
         return Losses(found.smoothed * math.nan, found.nll_N) if first_end else found
 
