@@ -23,7 +23,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-ONEDNN_PROGRAMS = 256
 
 
 def choose_device(name: str) -> torch.device:
@@ -153,11 +152,8 @@ def explain_memory(error: BaseException, remedy: str) -> RunFailed | None:
 def keep_freed_memory() -> None:
     """Tells glibc to keep large freed blocks: otherwise each large tensor is mapped, zeroed and unmapped anew.
 
-    On two cores this makes a training step about a third faster. Elsewhere than on glibc it does nothing. oneDNN, which
-    makes a program for each shape, is told to keep no more of them than help: in training hardly a shape comes again
-    before a thousand others, and each program is about a megabyte.
+    On two cores this makes a training step about a third faster. Elsewhere than on glibc it does nothing.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(ONEDNN_PROGRAMS))  # read when the first is made
     libc = _glibc()
     if libc and libc.mallopt(_M_MMAP_THRESHOLD, 2**30):  # refused by a glibc before 2.35
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
