@@ -164,10 +164,6 @@ class LuongConcat(Attention):
         self.key_projection = StepLinear(self.context_size, size)
         if self.coverage.size:
             self.coverage_projection = StepLinear(self.coverage.size, size, bias=False)
-        self.make_scorer(size, config)
-
-    def make_scorer(self, size: int, config: ModelConfig) -> None:
-        """Makes v."""
         self.scorer = nn.Linear(size, 1, bias=False)
 
     def keys(self, states_BSC: Tensor) -> Tensor:
@@ -205,8 +201,8 @@ class Bahdanau(LuongConcat):
 class BahdanauNormed(Bahdanau):
     """As bahdanau, v normalized: g v / |v|, g learned (Salimans and Kingma 2016, equation 2)."""
 
-    def make_scorer(self, size: int, config: ModelConfig) -> None:
-        super().make_scorer(size, config)
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
         self.gain = nn.Parameter(self.scorer.weight.detach().norm().view(1))  # as it starts, nothing is changed
 
     def scores_of(self, hidden_BQSA: Tensor) -> Tensor:
