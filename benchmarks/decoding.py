@@ -18,7 +18,7 @@ from s2s_cli.config import EvaluationConfig
 from s2s_cli.device import choose_precision
 from s2s_cli.evaluate import compute_scores
 from s2s_cli.run import find_model
-from s2s_cli.translate import Translator
+from s2s_cli.translate.translator import Translator
 
 MODELS = {
     "luong-general": model("lstm", "luong-general", feeding=False, tie_embeddings="all", embedding_dropout=0.0),

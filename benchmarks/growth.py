@@ -19,9 +19,9 @@ from s2s_cli.data.batches import Batch, Sampler
 from s2s_cli.data.corpus import train_tokenizer
 from s2s_cli.data.store import open_corpus
 from s2s_cli.data.tokenizer import Specials
-from s2s_cli.flight import Sources
 from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
-from s2s_cli.search import decode
+from s2s_cli.search.flight import Sources
+from s2s_cli.search.loop import decode
 
 SPECIALS = Specials(pad=0, unk=1, bos=2, eos=3)
 CHUNK = 10_000

@@ -13,7 +13,7 @@ from benchmarks.corpus import Text
 from benchmarks.measure import Figures, matrix_rate
 from s2s_cli.config import ModelConfig, TrainingConfig
 from s2s_cli.data.batches import Batch, Sampler
-from s2s_cli.device import autocast, choose_precision, keep_freed_memory
+from s2s_cli.device import autocast, choose_precision, keep_freed_memory, keep_programs
 from s2s_cli.model.attention import ATTENTIONS
 from s2s_cli.model.recurrent import CELLS
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
@@ -109,6 +109,7 @@ def measure(text: Text, config: ModelConfig, batch_tokens: int, updates: int, pr
         precision_name: fp32, bf16 or auto.
     """
     keep_freed_memory()
+    keep_programs()
     torch.set_flush_denormal(True)
     torch.manual_seed(1)
     device = torch.device("cpu")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from s2s_cli.model.interface import DecoderState, Memory, Step
-from s2s_cli.search import Model
+from s2s_cli.search.loop import Model
 
 GRAPHS = 64  # kept at once; they share their memory
 WORTHWHILE = 4  # steps of one shape before it is recorded, which costs about as much as so many

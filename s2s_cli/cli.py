@@ -138,7 +138,8 @@ def translate(
 
     end_quietly_on_closed_pipe()
     from s2s_cli.run import find_model
-    from s2s_cli.translate import Translator
+    from s2s_cli.translate.streams import translate_file
+    from s2s_cli.translate.translator import Translator
 
     first, *others = (find_model(path) for path in model or (None,))
     translator = Translator.load(
@@ -153,7 +154,7 @@ def translate(
         device=device,
     )
     with replaced_when_done(output, sys.stdout) as target:
-        translator.translate_file(input_, target)
+        translate_file(translator, input_, target)
     for message in translator.notices.messages(translator.config):
         _say(f"warning: {message}")
 

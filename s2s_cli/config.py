@@ -30,6 +30,8 @@ DOT = frozenset({"luong-dot", "luong-scaled-dot"})
 MULTI_HEAD = frozenset({"multi-head", "multi-head-additive"})
 SpanName = Literal["global", "local-m", "local-p"]
 CoverageName = Literal["none", "sum", "fertility", "gru"]
+SearchName = Literal["beam", "diverse", "sampling"]
+NormalizationName = Literal["average", "gnmt", "none"]
 EnsembleName = Literal["probabilities", "log-probabilities"]
 BridgeName = Literal["bridge", "last", "mean", "zeros"]
 OptimizerName = Literal["adam", "adamw", "sgd"]
@@ -422,6 +424,8 @@ class TrainingConfig(Section):
 class DecodingConfig(Section):
     """How to translate."""
 
+    search: SearchName = "beam"
+    """beam; diverse (groups of beams that avoid each other's pieces: Vijayakumar et al. 2018); or sampling."""
     beam: Annotated[int, Field(ge=1, le=1000)] = 5
     """Hypotheses kept for a sentence; 1 is greedy search."""
     n_best: Positive = 1
@@ -429,11 +433,44 @@ class DecodingConfig(Section):
     batch_size: Positive = 64
     """Sentences decoded at once, by each worker (one a core, at most four); it does not change the output."""
     length_penalty: Annotated[float, Field(ge=0, le=5)] = 1.0
-    """The exponent alpha of Wu et al. 2016, equation 14; 0 is off."""
+    """The exponent alpha of the length penalty; 0 is off."""
+    normalization: NormalizationName = "gnmt"
+    """A translation's log-probability is divided by ((5 + length) / 6) ** alpha (gnmt: Wu et al. 2016, equation 14), by
+    length ** alpha (average), or by nothing (none)."""
+    coverage_penalty: Annotated[float, Field(ge=0, le=5)] = 0.0
+    """Weight beta of what a translation loses where its attention left out parts of the source (gnmt: Wu et al. 2016,
+    equation 14); 0 is off."""
     stopping: Literal["early", "full", "exact"] = "full"
     """When a beam ends: early, once nothing better is in sight at this length; full, once as many hypotheses have ended
     as the beam holds and none that lives is better so far; exact, once nothing better is possible. Early is the
     fastest, and prefers short translations."""
+    beam_groups: Annotated[int, Field(ge=2, le=1000)] | None = None
+    """diverse: groups that the beam is divided into; default: groups of one."""
+    diversity: Annotated[float, Field(ge=0, le=100)] = 0.5
+    """diverse: what a piece loses (in nats) for each time that a group before has just chosen it."""
+    samples: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """sampling: translations drawn for a sentence, of which the n_best are given; default: n_best."""
+    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """sampling: divides the logits; below 1 the probable becomes more so."""
+    top_k: Positive | None = None
+    """sampling: draw among this many pieces (Fan et al. 2018)."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """sampling: draw among the most probable pieces that have this probability together (Holtzman et al. 2020)."""
+    min_p: Rate = 0.0
+    """sampling: draw among pieces with at least this share of the best one's probability (Nguyen et al. 2024)."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    """sampling: what is drawn follows from this and from the source alone."""
+    mbr: bool = False
+    """Rank the translations found (all samples, or the beam) by their mean chrF against the others: minimum Bayes risk
+    (Kumar and Byrne 2004; Eikema and Aziz 2020)."""
+    repetition_penalty: Annotated[float, Field(ge=1, le=100)] = 1.0
+    """Multiplies the log-probabilities of pieces that stand in the translation already (Keskar et al. 2019)."""
+    no_repeat_ngram: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """No so many pieces in a row stand twice in a translation (Paulus et al. 2018)."""
+    min_length: Annotated[int, Field(ge=0, le=10**6)] = 0
+    """Least pieces of a translation, the end of sentence left out..."""
+    min_length_ratio: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """... and at least this many times the source's."""
     max_length: Positive = 1000
     """Most pieces of a translation..."""
     max_length_ratio: Annotated[float, Field(gt=0)] = 2.0
@@ -451,9 +488,37 @@ class DecodingConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.n_best > self.beam:
-            raise ValueError(f"n_best ({self.n_best}) is more than beam ({self.beam}): raise beam, or lower n_best")
+        drawn = self.samples or self.n_best
+        found, key = (drawn, "samples") if self.search == "sampling" else (self.beam, "beam")
+        if self.n_best > found:
+            raise ValueError(f"n_best ({self.n_best}) is more than {key} ({found}): raise {key}, or lower n_best")
+        if self.mbr and found < 2:
+            raise ValueError(f"mbr chooses among several translations: raise {key}, now {found}")
+        if self.beam % self.groups:
+            raise ValueError(f"beam ({self.beam}) must be a multiple of beam_groups ({self.beam_groups})")
+        for search, keys in _OF_SEARCH.items():
+            changed = [key for key in keys if getattr(self, key) != type(self).model_fields[key].default]
+            if changed and search != self.search:
+                raise ValueError(f"{changed[0]} has no use with search {self.search}: set search to {search}")
+        if self.min_length > self.max_length:
+            raise ValueError(f"min_length ({self.min_length}) is more than max_length ({self.max_length})")
+        if self.min_length_ratio > self.max_length_ratio:
+            raise ValueError(
+                f"min_length_ratio ({self.min_length_ratio}) is more than max_length_ratio ({self.max_length_ratio})"
+            )
         return self
+
+    @property
+    def groups(self) -> int:
+        """Groups of the diverse search."""
+        return self.beam_groups or self.beam
+
+
+# What only one kind of search looks at.
+_OF_SEARCH = {
+    "diverse": ("beam_groups", "diversity"),
+    "sampling": ("samples", "temperature", "top_k", "top_p", "min_p", "seed"),
+}
 
 
 class EvaluationConfig(Section):

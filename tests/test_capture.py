@@ -13,11 +13,11 @@ from s2s_cli import capture
 from s2s_cli.capture import CapturedModel
 from s2s_cli.config import DecoderConfig, DecodingConfig, EncoderConfig, ModelConfig
 from s2s_cli.data.batches import pad_rows
-from s2s_cli.flight import Hypothesis, Sources
 from s2s_cli.model.attention import ATTENTIONS
 from s2s_cli.model.interface import Step
 from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
-from s2s_cli.search import Model, decode
+from s2s_cli.search.flight import Hypothesis, Sources
+from s2s_cli.search.loop import Model, decode
 
 SENTENCES = [[5, 9, 4, 3], [7, 3], [10, 6, 8, 5, 4, 3], [9, 5, 3], [4, 3], [6, 6, 6, 3], [8, 3], [5, 4, 9, 3]] * 3
 CONFIGS = [DecodingConfig(beam=1), DecodingConfig(beam=3, n_best=2)]

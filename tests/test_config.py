@@ -30,6 +30,8 @@ from s2s_cli.model.ensemble import COMBINATIONS
 from s2s_cli.model.recurrent import CELLS
 from s2s_cli.model.seq2seq import SOURCES
 from s2s_cli.model.span import SPANS
+from s2s_cli.search.ranking import NORMALIZATIONS
+from s2s_cli.search.searches import SEARCHES
 from s2s_cli.train.optim import OPTIMIZERS, SCHEDULES
 
 ROOT = Path(__file__).parent.parent
@@ -636,6 +638,8 @@ def test_change_checks_as_reading_does() -> None:
         ("AttentionName", ATTENTIONS),
         ("SpanName", SPANS),
         ("CoverageName", COVERAGES),
+        ("SearchName", SEARCHES),
+        ("NormalizationName", NORMALIZATIONS),
         ("EnsembleName", COMBINATIONS),
         ("BridgeName", INITIAL_STATES),
         ("OptimizerName", OPTIMIZERS),

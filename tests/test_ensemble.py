@@ -11,10 +11,10 @@ import toy
 
 from s2s_cli.config import DecoderConfig, DecodingConfig, EncoderConfig, ModelConfig
 from s2s_cli.data.batches import Batch, pad_rows
-from s2s_cli.flight import Hypothesis, Sources
 from s2s_cli.model.ensemble import COMBINATIONS, Ensemble
 from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
-from s2s_cli.search import decode
+from s2s_cli.search.flight import Hypothesis, Sources
+from s2s_cli.search.loop import decode
 
 KINDS = [
     {"attention": "luong-general"},

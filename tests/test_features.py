@@ -40,7 +40,7 @@ from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
 from s2s_cli.errors import UserError
 from s2s_cli.forced import attention_maps, losses
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
-from s2s_cli.translate import Translator
+from s2s_cli.translate.translator import Translator
 
 F = 3
 SOURCE = SourceConfig(kind="features", size=F)

@@ -29,7 +29,6 @@ LAYERS = [
     "run",
     "model",
     "checkpoint",
-    "flight",
     "search",
     "capture",
     "forced",
@@ -101,7 +100,11 @@ def test_no_modules_import_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["__init__", "data/__init__", "model/__init__", "report/__init__", "score/__init__", "train/__init__"]
+    "name",
+    [
+        "__init__",
+        *(f"{package}/__init__" for package in ("data", "model", "report", "score", "search", "train", "translate")),
+    ],
 )
 def test_packages_import_nothing_by_themselves(name: str) -> None:
     assert list(imports(Path(name))) == []

@@ -38,7 +38,7 @@ def test_to_load_a_run_is_quick() -> None:
     """Without the second that PyTorch takes to import its symbolic mathematics."""
     program = (
         "import sys; from pathlib import Path; from s2s_cli.run import find_model; "
-        "from s2s_cli.translate import Translator; Translator.load(*find_model(Path(sys.argv[1]))); "
+        "from s2s_cli.translate.translator import Translator; Translator.load(*find_model(Path(sys.argv[1]))); "
         "sys.exit('sympy' in sys.modules)"
     )
     command = [sys.executable, "-c", program, FROZEN / f"format-{FORMAT}"]

@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from s2s_cli import search
 from s2s_cli.config import DecoderConfig, DecodingConfig, EncoderConfig, ModelConfig
 from s2s_cli.data.batches import Batch, pad_rows
-from s2s_cli.flight import Hypothesis, Sources
 from s2s_cli.model.attention import ATTENTIONS
 from s2s_cli.model.interface import AttentionState, DecoderState, Memory, Step
 from s2s_cli.model.seq2seq import Seq2Seq
-from s2s_cli.search import SEARCHES, Beam, Greedy, decode, length_penalty
+from s2s_cli.search import loop
+from s2s_cli.search.flight import Hypothesis, Sources
+from s2s_cli.search.loop import decode
+from s2s_cli.search.ranking import gnmt
 
 BOS, EOS = 0, 1
 WIDTH = 6
@@ -225,18 +226,6 @@ def test_greedy_equals_an_argmax_loop(seed: int) -> None:
         assert_same(hypotheses, [(penalized(total, len(ids) + 1, 0.7), total, ids)])
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_a_beam_of_one_is_greedy(seed: int) -> None:
-    """With alpha 0 the first hypothesis that ends cannot be beaten by one that goes on."""
-    model, config = Toy(seed, size=8, sharpness=1.0), DecodingConfig(beam=1, length_penalty=0.0)
-    sentences, limits = list(range(10)), [7, 3, 9, 1, 5, 8, 2, 6, 9, 4]
-    greedy = run(model, sentences, limits, config)
-    beam = run(model, sentences, limits, config, search=Beam(config))
-    assert [[h.ids for h in group] for group in greedy] == [[h.ids for h in group] for group in beam]
-    for one, other in zip(itertools.chain(*greedy), itertools.chain(*beam), strict=True):
-        assert one.score == pytest.approx(other.score, abs=1e-5)
-
-
 def ragged(seed: int) -> tuple[Toy, list[int], list[int]]:
     """Sentences that end at very different steps."""
     draw = random.Random(seed)
@@ -281,7 +270,7 @@ def test_when_finished_sentences_leave_the_batch_does_not_matter(
 ) -> None:
     model, sentences, limits = ragged(5)
     expected = run(model, sentences, limits, config, keep_attention=True)
-    monkeypatch.setattr(search, "FREE_SHARE", share)
+    monkeypatch.setattr(loop, "FREE_SHARE", share)
     assert_alike(run(model, sentences, limits, config, keep_attention=True), expected)
 
 
@@ -293,7 +282,7 @@ def test_how_many_are_searched_at_once_does_not_matter(
 ) -> None:
     model, sentences, limits = ragged(8)
     expected = run(model, sentences, limits, config, keep_attention=True)
-    monkeypatch.setattr(search, "FREE_SHARE", share)
+    monkeypatch.setattr(loop, "FREE_SHARE", share)
     assert_alike(run(model, sentences, limits, config, keep_attention=True, at_once=at_once), expected)
 
 
@@ -326,7 +315,7 @@ def test_finished_sentences_are_no_longer_computed(monkeypatch: pytest.MonkeyPat
     rows: list[int] = []
     step = model.step
     monkeypatch.setattr(model, "step", lambda tokens, *rest: (rows.append(len(tokens)), step(tokens, *rest))[1])
-    monkeypatch.setattr(search, "FREE_SHARE", 0.0001)
+    monkeypatch.setattr(loop, "FREE_SHARE", 0.0001)
     lengths = [len(group[0].ids) + 1 for group in run(model, sentences, limits, DecodingConfig(beam=1))]
     assert rows == [sum(length > at for length in lengths) for at in range(max(lengths))]
 
@@ -425,12 +414,7 @@ def test_a_model_that_gives_no_numbers_does_not_go_on_for_ever(bad: float, beam:
     [(1, 0.0, 1), (1, 1.0, 1), (7, 1.0, 2), (13, 2.0, 9), (19, 0.5, 2), (49, 0.0, 1)],
 )
 def test_the_length_penalty_is_that_of_wu_et_al(length: int, alpha: float, expected: float) -> None:
-    assert length_penalty(length, alpha) == pytest.approx(expected)
-
-
-def test_searches_are_chosen_by_the_beam() -> None:
-    assert SEARCHES["greedy"] is Greedy
-    assert SEARCHES["beam"] is Beam
+    assert gnmt(length, alpha) == pytest.approx(expected)
 
 
 WITH_STATE = [

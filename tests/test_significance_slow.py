@@ -17,7 +17,7 @@ import torch
 import toy
 
 from s2s_cli.run import find_model
-from s2s_cli.translate import Translator
+from s2s_cli.translate.translator import Translator
 
 ROOT = Path(__file__).parent.parent
 CORPUS = Path(os.environ.get("MULTI30K_DIR", ROOT.parent / "shared" / "data" / "multi30k"))

@@ -17,13 +17,17 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from s2s_cli import translate
 from s2s_cli.config import DecoderConfig, DecodingConfig, EncoderConfig, ModelConfig
 from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.device import share_threads
 from s2s_cli.errors import S2SError, Stopped
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
-from s2s_cli.translate import FIRST_WINDOW, LAST_WINDOW, MAX_LINE_BYTES, WINDOW_BYTES, Translator, read_windows
+from s2s_cli.translate import lines as lines_module
+from s2s_cli.translate import translator as translator_module
+from s2s_cli.translate.entry import MAX_LINE_BYTES
+from s2s_cli.translate.lines import FIRST_WINDOW, LAST_WINDOW, WINDOW_BYTES, read_windows
+from s2s_cli.translate.streams import translate_lines
+from s2s_cli.translate.translator import Translator
 
 MODEL = ModelConfig(
     encoder=EncoderConfig(cell="gru", hidden_size=8),
@@ -63,7 +67,7 @@ def stream(tmp_path: Path) -> Callable[[Translator, bytes], bytes]:
         path, output = tmp_path / "input", io.BytesIO()
         path.write_bytes(data)
         with open(path, "rb") as file:
-            translator.stream(file, output)
+            translate_lines(translator, file, output)
         return output.getvalue()
 
     return stream
@@ -211,7 +215,7 @@ def test_translations_ended_at_the_limit_are_counted(make: Callable, stream: Cal
 def test_a_line_cut_by_bytes_is_not_called_broken(
     make: Callable, stream: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(translate, "MAX_LINE_BYTES", 5)
+    monkeypatch.setattr(lines_module, "MAX_LINE_BYTES", 5)
     translator = make()
     stream(translator, "ééé\n".encode())  # the cut is inside the third
     assert (translator.notices.cut, translator.notices.repaired) == (1, 0)
@@ -262,8 +266,10 @@ def test_bf16_gives_what_fp32_gives(beam: int, make: Callable) -> None:
 
 def test_duplicates_get_the_same_and_are_decoded_once(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[object] = []
-    whole = translate.decode
-    monkeypatch.setattr(translate, "decode", lambda *rest, **names: (decoded.extend(x := whole(*rest, **names)), x)[1])
+    whole = translator_module.decode
+    monkeypatch.setattr(
+        translator_module, "decode", lambda *rest, **names: (decoded.extend(x := whole(*rest, **names)), x)[1]
+    )
     found = make().translate(["ab", "", "ba", "ab", "ab", "", "ba"])
     assert len(decoded) == 2
     assert found[0] == found[3] == found[4]
@@ -476,7 +482,7 @@ def test_translations_come_out_before_the_input_ends(make: Callable) -> None:
     out_reading, out_writing = os.pipe()
     source, output = os.fdopen(reading, "rb"), os.fdopen(out_writing, "wb")
     translator = make()
-    thread = threading.Thread(target=translator.stream, args=(source, output), daemon=True)
+    thread = threading.Thread(target=translate_lines, args=(translator, source, output), daemon=True)
     thread.start()
     with os.fdopen(out_reading, "rb") as found:
         for line in ("abe in", "", "ton"):
@@ -526,9 +532,9 @@ def expected_lines(data: bytes) -> list[bytes]:
 def test_windows_put_together_are_the_lines(tmp_path: Path, pieces: list[bytes], chunk: int) -> None:
     data = b"".join(pieces)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(translate, "READ_BYTES", chunk)
-        patch.setattr(translate, "FIRST_WINDOW", 2)
-        patch.setattr(translate, "LAST_WINDOW", 8)
+        patch.setattr(lines_module, "READ_BYTES", chunk)
+        patch.setattr(lines_module, "FIRST_WINDOW", 2)
+        patch.setattr(lines_module, "LAST_WINDOW", 8)
         windows = windows_of(tmp_path / "data", data)
     assert [line for window in windows for line in window] == expected_lines(data)
     assert all(1 <= len(window) <= 8 for window in windows)
@@ -541,8 +547,8 @@ def test_long_lines_keep_their_beginning_and_do_not_disturb_the_next(
 ) -> None:
     lines = [bytes([97 + i]) * length for i, length in enumerate(lengths)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(translate, "READ_BYTES", chunk)
-        patch.setattr(translate, "MAX_LINE_BYTES", 20)
+        patch.setattr(lines_module, "READ_BYTES", chunk)
+        patch.setattr(lines_module, "MAX_LINE_BYTES", 20)
         found = [
             line
             for window in windows_of(tmp_path / "data", b"".join(b"%b\n" % line for line in lines))
@@ -561,7 +567,7 @@ def test_memory_is_bounded_however_long_a_line_is(
 ) -> None:
     path = tmp_path / "long"
     path.write_bytes(b"x" * 20_000_000 + ending)
-    monkeypatch.setattr(translate, "MAX_LINE_BYTES", 200_000)
+    monkeypatch.setattr(lines_module, "MAX_LINE_BYTES", 200_000)
     with open(path, "rb") as file:
         tracemalloc.start()
         lines = [line for window in read_windows(file) for line in window]
@@ -581,13 +587,13 @@ def test_neither_workers_nor_a_table_of_inputs_change_a_translation(
     workers: int, table: int, make: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = [*sentences(60), *(line[:6] for line in sentences(20, seed=2))]
-    monkeypatch.setattr(translate, "MOST_WORKERS", 1)
-    monkeypatch.setattr(translate, "TABLE_BYTES", 0)
+    monkeypatch.setattr(translator_module, "MOST_WORKERS", 1)
+    monkeypatch.setattr(translator_module, "TABLE_BYTES", 0)
     expected = make(keep_attention=True).translate(lines)
-    monkeypatch.setattr(translate, "MOST_WORKERS", workers)
-    monkeypatch.setattr(translate, "WORKER_SENTENCES", 5)
+    monkeypatch.setattr(translator_module, "MOST_WORKERS", workers)
+    monkeypatch.setattr(translator_module, "WORKER_SENTENCES", 5)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    monkeypatch.setattr(translate, "TABLE_BYTES", table)
+    monkeypatch.setattr(translator_module, "TABLE_BYTES", table)
     translator = make(keep_attention=True, batch_size=7)
     found = translator.translate(lines)
     assert (translator._ready.table_VG is not None) == bool(table)
@@ -629,7 +635,7 @@ def test_threads_are_given_back_after_work_and_after_a_fault() -> None:
 
 
 def test_a_stop_reaches_the_workers(make: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(translate, "WORKER_SENTENCES", 5)
+    monkeypatch.setattr(translator_module, "WORKER_SENTENCES", 5)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     translator = make(batch_size=7)
 

@@ -24,7 +24,7 @@ from s2s_cli.forced import attention_maps, losses, mean_loss
 from s2s_cli.run import find_model, read_metrics
 from s2s_cli.score.cache import TranslationCache
 from s2s_cli.score.testset import TestSet, digest
-from s2s_cli.translate import Translator
+from s2s_cli.translate.translator import Translator
 
 MOST_JSON_BYTES = 1 << 30
 

@@ -14,7 +14,7 @@ from s2s_cli.data.corpus import Corpus, count_overlap, describe_dropped, read_co
 from s2s_cli.data.sequences import Sequences
 from s2s_cli.data.store import open_corpus
 from s2s_cli.data.tokenizer import Tokenizer, fingerprint, model_files, read_given
-from s2s_cli.device import choose_device, choose_precision, keep_freed_memory
+from s2s_cli.device import choose_device, choose_precision, keep_freed_memory, keep_programs
 from s2s_cli.errors import UserError
 from s2s_cli.files import disk_error
 from s2s_cli.model.seq2seq import build_model, count_parameters
@@ -57,6 +57,7 @@ def train(config: Config, run_path: Path, observer: Observer, stop: StopRequest,
     device = choose_device(config.training.device)
     if device.type == "cpu":
         keep_freed_memory()
+        keep_programs()
     run = RunDirectory(run_path)
     if fresh and run.exists:
         with run.lock():

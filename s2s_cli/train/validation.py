@@ -7,7 +7,7 @@ from s2s_cli.evaluate import compute_scores, perplexity
 from s2s_cli.forced import losses, mean_loss
 from s2s_cli.signals import StopRequest
 from s2s_cli.train.parts import Parts
-from s2s_cli.translate import Translator
+from s2s_cli.translate.translator import Translator
 
 Sample = tuple[str, str, str]
 """Source, reference, translation."""

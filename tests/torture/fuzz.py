@@ -19,11 +19,11 @@ import atheris
 
 with atheris.instrument_imports(include=["s2s_cli", "yaml"]):
     from s2s_cli import yaml12
-    from s2s_cli.config import DecodingConfig
     from s2s_cli.config_file import load_config
     from s2s_cli.errors import UserError
     from s2s_cli.run import RunDirectory, read_metrics
-    from s2s_cli.translate import MAX_LINE_BYTES, Translator, read_windows
+    from s2s_cli.translate.entry import MAX_LINE_BYTES
+    from s2s_cli.translate.lines import read_windows, repair
 
 FOLDER = Path(tempfile.mkdtemp(prefix="s2s-fuzz-"))
 LINE_BREAKS = set("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029\0")
@@ -60,10 +60,9 @@ def lines(data: bytes) -> None:
     with open(path, "rb") as file:
         found = [line for window in read_windows(file) for line in window]
     assert len(found) == data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
-    reader = Translator(None, None, DecodingConfig(), None)  # type: ignore[arg-type]  # repairs need no model
     for line in found:
         assert len(line) <= MAX_LINE_BYTES + 1
-        assert not LINE_BREAKS & set(reader._repair(line))
+        assert not LINE_BREAKS & set(repair(line)[0].source)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {"config": config, "yaml": yaml, "run": run, "lines": lines}

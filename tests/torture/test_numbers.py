@@ -32,6 +32,7 @@ from s2s_cli.train.optim import OPTIMIZERS
 Rounds = Callable[[int, int], int]
 Record = Callable[[str, object], None]
 ROOT = Path(__file__).parent.parent.parent
+CORPUS = Path(os.environ.get("MULTI30K_DIR", ROOT.parent / "shared" / "data" / "multi30k"))
 
 
 def train(folder: Path, **changes: Any) -> session.Outcome:
@@ -151,6 +152,26 @@ def test_of_many_trainers_that_start_at_once_one_works(tmp_path: Path, rounds: R
     record_property("figure", f"{many} trainers started at once: one worked, {many - 1} were told its number")
 
 
+def resident_of_training(folder: Path, *options: str) -> list[int]:
+    """Megabytes that a training takes, from its first step on, every twentieth of a second."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "MULTI30K_DIR": str(CORPUS)}
+    command = [sys.executable, "-m", "s2s_cli", "train", "--run", "run", *options]
+    found: list[int] = []
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL, env=environment)
+    log = folder / "run" / "train.log"
+    try:
+        while process.poll() is None:
+            match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+            if match and log.exists() and "step" in log.read_text():
+                found.append(int(match[1]) // 1024)
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    return found
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here to read memory from")
 def test_long_training_needs_no_more_memory(tmp_path: Path, rounds: Rounds, record_property: Record) -> None:
     steps = rounds(600, 10_000)
@@ -158,25 +179,28 @@ def test_long_training_needs_no_more_memory(tmp_path: Path, rounds: Rounds, reco
         tmp_path, training__max_steps=steps, training__validate_every=steps // 20, training__log_every=50,
         training__schedule="constant",
     )  # fmt: skip
-    command = [sys.executable, "-m", "s2s_cli", "train", "--config", "toy.yaml"]
-    resident: list[int] = []
-    process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
-    log = tmp_path / "runs" / "toy" / "train.log"
-    try:
-        while process.poll() is None:
-            match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
-            if match and log.exists() and "step" in log.read_text():
-                resident.append(int(match[1]) // 1024)
-            time.sleep(0.05)
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 0
+    resident = resident_of_training(tmp_path, "--config", "toy.yaml")
     early, late = max(resident[: len(resident) // 4]), max(resident[-len(resident) // 4 :])
     assert late < early + 30, resident
     record_property("figure", f"{steps} updates, 20 validations: {early} MB in the first quarter, {late} in the last")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc here to read memory from")
+@pytest.mark.skipif(not (CORPUS / "train.en").is_file(), reason=f"Multi30k is not in {CORPUS}: set MULTI30K_DIR")
+def test_long_training_of_a_real_model_needs_no_more_memory(
+    tmp_path: Path, rounds: Rounds, record_property: Record
+) -> None:
+    """Its batches have some two hundred shapes, each with programs of its own: the first epochs meet them all."""
+    steps = rounds(0, 2_500)
+    if not steps:
+        pytest.skip("in the long form alone: the shapes of an epoch take minutes")
+    config = str(ROOT / "configs" / "multi30k-en-de.yaml")
+    limits = (f"training.max_steps={steps}", f"training.validate_every={steps // 5}", "training.log_every=10")
+    resident = resident_of_training(tmp_path, "--config", config, *(f"--set={limit}" for limit in limits))
+    quarter = len(resident) // 4
+    first, second, third, last = (max(resident[at * quarter : (at + 1) * quarter]) for at in range(4))
+    assert max(third, last) < 1.05 * second, (first, second, third, last)
+    record_property("figure", f"Multi30k, {steps} updates, 5 validations: {first}, {second}, {third}, {last} MB")
 
 
 def test_a_stopped_process_that_is_continued_goes_on(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ from s2s_cli.config_file import dump_config, load_config, parse_config
 from s2s_cli.errors import UserError
 from s2s_cli.forced import losses
 from s2s_cli.run import find_model
-from s2s_cli.translate import Translator
+from s2s_cli.translate.streams import translate_lines
+from s2s_cli.translate.translator import Translator
 
 ROOT = Path(__file__).parent.parent.parent
 COMMAND = [sys.executable, "-m", "s2s_cli"]
@@ -149,7 +150,7 @@ def test_a_model_that_learned_to_say_line_ends_ends_no_line(tmp_path: Path, reco
     given = tmp_path / "given.txt"
     given.write_text("".join(f"{source}\n" for source in sources), encoding="utf-8")
     with open(given, "rb") as file:
-        speaker.stream(file, output)
+        translate_lines(speaker, file, output)
     text = output.getvalue().decode("utf-8")
     assert text.count("\n") == len(text.splitlines()) == len(sources)
     assert set(text) <= {" ", "h", "\n"}

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from s2s_cli.data.batches import given
 from s2s_cli.model.interface import DecoderState, Memory
+from s2s_cli.search.rules import Control
 
 
 @dataclass(frozen=True)
@@ -24,24 +26,29 @@ class Hypothesis:
 
     ids: tuple[int, ...]
     """Pieces, without the end of sentence."""
-    log_probability: float
-    """In nats, the end of sentence included."""
+    token_scores: tuple[float, ...]
+    """The model's log-probability of each piece and of the end of sentence, in nats."""
     score: float
-    """The log-probability over the length penalty."""
+    """What it is ranked by: its log-probability over the length penalty, and what else counts."""
     attention: Tensor | None = None
     """Weights of each step on the source, (T, S), where they were asked for."""
 
+    @property
+    def log_probability(self) -> float:
+        """In nats, the end of sentence included."""
+        return math.fsum(self.token_scores)
+
 
 class Pool:
-    """The best finished hypotheses of one sentence: (score, log-probability, step, row)."""
+    """The best finished hypotheses of one sentence: (score, step, row, log-probability of the end)."""
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.items: list[tuple[float, float, int, int]] = []
+        self.items: list[tuple[float, int, int, float]] = []
 
-    def add(self, score: float, log_probability: float, step: int, row: int) -> None:
+    def add(self, score: float, step: int, row: int, end: float) -> None:
         """Takes a hypothesis up, if it is good enough: the step at which it ended, and which one it continues."""
-        item = (score, log_probability, -step, -row)  # of equal scores, the earlier one stays
+        item = (score, -step, -row, end)  # of equal scores, the earlier one stays
         (heapq.heappush if len(self.items) < self.size else heapq.heappushpop)(self.items, item)
 
     @property
@@ -53,8 +60,9 @@ class Pool:
 class Past:
     """One step of many sentences, to walk back along."""
 
-    def __init__(self, tokens_BQ: Tensor, parents_BQ: Tensor, weights_BQS: Tensor | None) -> None:
-        self._tokens_BQ, self._parents_BQ, self.weights_BQS = tokens_BQ, parents_BQ, weights_BQS
+    def __init__(self, tokens_BQ: Tensor, parents_BQ: Tensor, said_BQ: Tensor, weights_BQS: Tensor | None) -> None:
+        self._tokens_BQ, self._parents_BQ, self._said_BQ = tokens_BQ, parents_BQ, said_BQ
+        self.weights_BQS = weights_BQS
 
     @cached_property
     def tokens(self) -> list[list[int]]:
@@ -66,6 +74,21 @@ class Past:
         """The hypotheses that they continue, (B, Q)."""
         return self._parents_BQ.tolist()
 
+    @cached_property
+    def said(self) -> list[list[float]]:
+        """The model's log-probabilities of the pieces, (B, Q)."""
+        return self._said_BQ.tolist()
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What is asked of the translations of one sentence, beside the source."""
+
+    controls: tuple[Control, ...] = ()
+    """What may be said; an earlier one goes before a later one."""
+    seed: int = 0
+    """Of what is drawn for it."""
+
 
 @dataclass
 class Sentence:
@@ -74,30 +97,58 @@ class Sentence:
     number: int
     source_length: int
     pool: Pool
+    guidance: Guidance
     ended: int = 0
     """Hypotheses that have ended."""
     trail: list[tuple[Past, int]] = field(default_factory=list)
     """Its steps, and its row in each."""
+    states: list[tuple[Any, ...]] = field(default_factory=list)
+    """Of each hypothesis, the states of the controls."""
+
+    def __post_init__(self) -> None:
+        self.states = [tuple(control.start() for control in self.guidance.controls)]
+
+    @cached_property
+    def generator(self) -> torch.Generator:
+        """Of what is drawn for it."""
+        return torch.Generator().manual_seed(self.guidance.seed)
+
+    def follow(self, tokens: Sequence[int], parents: Sequence[int]) -> None:
+        """Moves the states of the controls on, where there are any, with the hypotheses that were chosen."""
+        if controls := self.guidance.controls:
+            self.states = [
+                tuple(control.after(state, token) for control, state in zip(controls, self.states[parent], strict=True))
+                for token, parent in zip(tokens, parents, strict=True)
+            ]
 
     def hypotheses(self) -> list[Hypothesis]:
         """The best first."""
         return [self._trace(*item) for item in sorted(self.pool.items)[::-1]]
 
-    def _trace(self, score: float, log_probability: float, step: int, query: int) -> Hypothesis:
-        """Walks back from the step at which a hypothesis ended; a pool's steps and rows are negative."""
-        ids: list[int] = []
-        weights: list[Tensor] = []
-        query = -query
-        for number in range(-step, -1, -1):
+    def weights(self, step: int, query: int) -> Tensor | None:
+        """The attention, where it is kept, of the hypothesis that ends at a step and continues one: (T, S)."""
+        found: list[Tensor] = []
+        for number in range(step, -1, -1):
             past, row = self.trail[number]
-            if past.weights_BQS is not None:
-                weights.append(past.weights_BQS[row, query, : self.source_length])
+            if past.weights_BQS is None:
+                return None
+            found.append(past.weights_BQS[row, query, : self.source_length])
             if number:
                 past, row = self.trail[number - 1]
-                ids.append(past.tokens[row][query])
                 query = past.parents[row][query]
-        attention = torch.stack(weights[::-1]) if weights else None
-        return Hypothesis(tuple(ids[::-1]), log_probability, score, attention)
+        return torch.stack(found[::-1])
+
+    def _trace(self, score: float, step: int, query: int, end: float) -> Hypothesis:
+        """Walks back from the step at which a hypothesis ended; a pool's steps and rows are negative."""
+        ids: list[int] = []
+        said = [end]
+        query = last = -query
+        for number in range(-step - 1, -1, -1):
+            past, row = self.trail[number]
+            ids.append(past.tokens[row][query])
+            said.append(past.said[row][query])
+            query = past.parents[row][query]
+        return Hypothesis(tuple(ids[::-1]), tuple(said[::-1]), score, self.weights(-step, last))
 
 
 class Sources(NamedTuple):
@@ -110,6 +161,8 @@ class Sources(NamedTuple):
     """Most pieces of each translation, the end of sentence included."""
     src_BSF: Tensor | None = None
     """Feature vectors, padded at the end; None where the sources are text."""
+    guidance: Sequence[Guidance] | None = None
+    """One for each sentence, where something is asked."""
 
     @property
     def source(self) -> Tensor:

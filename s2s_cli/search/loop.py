@@ -1,5 +1,5 @@
-"""One step loop for all searches. It knows small roles only: the model steps, filters forbid, a search chooses, and
-finished hypotheses are ranked by their length-normalized score.
+"""One step loop for all searches. It knows small roles only: the model steps, filters and controls forbid, a search
+chooses, and finished hypotheses are ranked.
 
 A sentence that is done makes room for the next one, so that the products stay large until the last.
 Shapes: B sentences searched together, Q hypotheses of each at this step, M candidates, S source, V vocabulary.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,9 +17,11 @@ from torch.nn.functional import log_softmax, pad
 
 from s2s_cli.config import DecodingConfig
 from s2s_cli.errors import RunFailed
-from s2s_cli.flight import Flight, Hypothesis, Past, Pool, Sentence, Sources
 from s2s_cli.model.interface import DecoderState, Memory, Step
-from s2s_cli.model.output import largest
+from s2s_cli.search.flight import Flight, Guidance, Hypothesis, Past, Pool, Sentence, Sources
+from s2s_cli.search.ranking import Ranking
+from s2s_cli.search.rules import EndAtLimit, Filter, Suppress, steer
+from s2s_cli.search.searches import SEARCHES, Beam, Candidates
 
 # Rows of finished sentences are given to others, or taken out, once they are this share.
 FREE_SHARE = 0.1
@@ -34,84 +36,6 @@ class Model(Protocol):
     def step(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step: ...
 
 
-class Candidates(NamedTuple):
-    """The extensions a search considers, best first in each sentence."""
-
-    scores_BM: Tensor
-    tokens_BM: Tensor
-    parents_BM: Tensor
-
-
-class Search(Protocol):
-    """Chooses among the extensions of the hypotheses."""
-
-    def choose(self, extensions_BQV: Tensor, scores_BQ: Tensor) -> Candidates:
-        """Args: log-probabilities of the extensions, after the filters; and of the hypotheses so far."""
-        ...
-
-
-class Greedy:
-    """The best extension."""
-
-    def __init__(self, config: DecodingConfig) -> None:
-        self.width = 1
-
-    def choose(self, extensions_BQV: Tensor, scores_BQ: Tensor) -> Candidates:
-        return Candidates(*largest(extensions_BQV, scores_BQ, self.width))
-
-
-class Beam(Greedy):
-    """The 2K best extensions: enough for K that go on, even where K end."""
-
-    def __init__(self, config: DecodingConfig) -> None:
-        self.width = 2 * config.beam
-
-
-SEARCHES: dict[str, type[Greedy]] = {"greedy": Greedy, "beam": Beam}
-
-
-class Filter(Protocol):
-    """Forbids extensions by setting their log-probabilities to minus infinity, in place."""
-
-    def apply(self, extensions_BQV: Tensor, length_B: Tensor, limit_B: Tensor) -> None:
-        """Args: the log-probabilities; pieces so far; the most pieces of each sentence, the end included."""
-        ...
-
-
-class Suppress:
-    """Pieces that never stand in a translation."""
-
-    def __init__(self, ids: Sequence[int]) -> None:
-        self.ids = torch.tensor(ids, dtype=torch.int64)
-
-    def apply(self, extensions_BQV: Tensor, length_B: Tensor, limit_B: Tensor) -> None:
-        self.ids = self.ids.to(extensions_BQV.device)
-        extensions_BQV.index_fill_(2, self.ids, -math.inf)
-
-
-class EndAtLimit:
-    """At its limit a sentence can only end; a limit of its own makes it independent of its batch."""
-
-    def __init__(self, eos: int) -> None:
-        self.eos = eos
-
-    def apply(self, extensions_BQV: Tensor, length_B: Tensor, limit_B: Tensor) -> None:
-        at_limit_B = limit_B <= length_B + 1
-        if bool(at_limit_B.any()):
-            end_BQ = extensions_BQV[:, :, self.eos].clone()
-            extensions_BQV.masked_fill_(at_limit_B[:, None, None], -math.inf)
-            extensions_BQV[:, :, self.eos] = end_BQ
-
-
-Length = TypeVar("Length", int, Tensor)
-
-
-def length_penalty(length: Length, alpha: float) -> Length:
-    """Wu et al. 2016, equation 14: ((5 + |Y|) / 6) ** alpha, the end of sentence counted."""
-    penalty: Length = ((5 + length) / 6) ** alpha
-    return penalty
-
-
 @torch.inference_mode()
 def decode(
     model: Model,
@@ -121,7 +45,6 @@ def decode(
     bos: int,
     eos: int,
     suppress: Sequence[int] = (),
-    search: Search | None = None,
     keep_attention: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> list[list[Hypothesis]]:
@@ -130,18 +53,17 @@ def decode(
     Args:
         model: encodes and steps.
         batches: the sources; the next is asked for when there is room.
-        config: beam, n_best, length penalty, stopping.
+        config: how to search.
         bos, eos: the pieces that start and end a target.
         suppress: pieces that may not be produced.
-        search: chooses the extensions; default: greedy for a beam of one, else beam search.
         keep_attention: give attention weights with the hypotheses.
         check: called before each step; may raise to stop.
 
     Returns:
-        For each sentence its `n_best` hypotheses (fewer where there are no more), best first.
+        For each sentence what its search collects (or fewer, where there is no more), best first.
     """
-    chooser = search or SEARCHES["greedy" if config.beam == 1 else "beam"](config)
-    stepper = _Stepper(model, config, [Suppress(suppress), EndAtLimit(eos)], chooser, bos, eos, keep_attention)
+    search = SEARCHES[config.search](config, eos)
+    stepper = _Stepper(model, config, [Suppress(suppress), EndAtLimit(eos)], search, bos, keep_attention)
     coming = (stepper.begin(sources) for sources in batches)
     flight = waiting = next(coming, None)
     ready: list[int] = []  # rows of those that wait
@@ -169,21 +91,26 @@ class _Stepper:
         model: Model,
         config: DecodingConfig,
         filters: Sequence[Filter],
-        search: Search,
+        search: Beam,
         bos: int,
-        eos: int,
         keep_attention: bool,
     ) -> None:
-        self.model, self.config, self.filters, self.search = model, config, filters, search
-        self.bos, self.eos, self.keep_attention = bos, eos, keep_attention
+        self.model, self.filters, self.search, self.bos = model, filters, search, bos
+        self.width = search.hypotheses // search.groups
+        self.stopping, self.ranking = config.stopping, Ranking(config)
+        self.keep_attention = keep_attention or bool(self.ranking.coverage)
         self.found: list[list[Hypothesis]] = []
 
     def begin(self, sources: Sources) -> Flight:
         """Encodes sentences and takes their first step, which needs one hypothesis of each only."""
         size, device = len(sources.src_len_B), sources.src_len_B.device
         numbered = enumerate(sources.src_len_B.tolist(), len(self.found))
+        guidance = sources.guidance or [Guidance()] * size
         flight = Flight(
-            [Sentence(number, length, Pool(self.config.n_best)) for number, length in numbered],
+            [
+                Sentence(number, length, Pool(self.search.collects), asked)
+                for (number, length), asked in zip(numbered, guidance, strict=True)
+            ],
             *self.model.encode(sources.source, sources.src_len_B),
             tokens_BQ=torch.full((size, 1), self.bos, device=device),
             scores_BQ=torch.zeros(size, 1, device=device),
@@ -197,23 +124,20 @@ class _Stepper:
 
     def advance(self, flight: Flight) -> None:
         """One step: extends all hypotheses, keeps the best, and frees the rows of the sentences that are done."""
-        beam, queries = self.config.beam, flight.tokens_BQ.shape[1]
+        queries = flight.tokens_BQ.shape[1]
         step = self.model.step(flight.tokens_BQ, flight.state, flight.memory)
-        found = self._extend(step, flight)
+        found, said_BM = self._extend(step, flight)
         flight.length_B += 1
-        ends_BM = found.tokens_BM == self.eos
-        self._take_finished(found, ends_BM[:, :beam], flight)
-        scores_BQ, index_BQ = found.scores_BM.masked_fill(ends_BM, -math.inf).topk(min(beam, ends_BM.shape[1]))
-        tokens_BQ, parents_BQ = found.tokens_BM.gather(1, index_BQ), found.parents_BM.gather(1, index_BQ)
-        if missing := beam - index_BQ.shape[1]:  # at first a small vocabulary has fewer extensions than the beam holds
-            scores_BQ = pad(scores_BQ, (0, missing), value=-math.inf)
-            tokens_BQ, parents_BQ = pad(tokens_BQ, (0, missing)), pad(parents_BQ, (0, missing))
-        past = Past(tokens_BQ, parents_BQ, step.weights_BQS if self.keep_attention else None)
+        scores_BQ, tokens_BQ, parents_BQ, said_BQ = self._survivors(found, said_BM)
+        past = Past(tokens_BQ, parents_BQ, said_BQ, step.weights_BQS if self.keep_attention else None)
         for row, sentence in enumerate(flight.sentences):
             if sentence:
                 sentence.trail.append((past, row))
-        longest_B = self._longest(flight)
-        done_B = scores_BQ[:, 0] / length_penalty(longest_B, self.config.length_penalty) <= flight.threshold_B
+                if sentence.guidance.controls:
+                    sentence.follow(past.tokens[row], past.parents[row])
+        self._take_finished(found, said_BM, flight)
+        best_B = scores_BQ.amax(1)
+        done_B = self.ranking.normalized(best_B, self._longest(flight)) <= flight.threshold_B
         self._land(flight, done_B)
         first_B1 = torch.arange(len(done_B), device=done_B.device)[:, None] * queries
         flight.state = step.state.select((first_B1 + parents_BQ).flatten())
@@ -225,36 +149,79 @@ class _Stepper:
         At its limit it has the best score that it may still reach, if it loses no more; at its present length, the
         score that it has. A search that is full when enough have ended still waits for one that is better so far.
         """
-        if self.config.stopping == "exact":
+        if self.stopping == "exact":
             return flight.limit_B
-        if self.config.stopping == "early":
+        if self.stopping == "early":
             return flight.length_B
-        full = [sentence is not None and sentence.ended >= self.config.beam for sentence in flight.sentences]
+        enough = self.search.hypotheses
+        full = [sentence is not None and sentence.ended >= enough for sentence in flight.sentences]
         return torch.where(torch.tensor(full, device=flight.length_B.device), flight.length_B, flight.limit_B)
 
-    def _extend(self, step: Step, flight: Flight) -> Candidates:
-        """The extensions that the filters allow and the search considers."""
-        extensions_BQV = log_softmax(step.logits_BQV, dim=-1, dtype=torch.float32)
+    def _extend(self, step: Step, flight: Flight) -> tuple[Candidates, Tensor]:
+        """The extensions that are allowed and that the search considers, and what the model gives each (B, M)."""
+        model_BQV = log_softmax(step.logits_BQV, dim=-1, dtype=torch.float32)
+        steered = any(sentence and sentence.guidance.controls for sentence in flight.sentences)
+        extensions_BQV = model_BQV.clone() if steered else model_BQV
         for rule in self.filters:
             rule.apply(extensions_BQV, flight.length_B, flight.limit_B)
-        found = self.search.choose(extensions_BQV, flight.scores_BQ)
+        if steered:
+            self._steer(extensions_BQV, model_BQV, flight)
+        found = self.search.choose(extensions_BQV, flight.scores_BQ, flight.sentences)
         if math.isnan(float(found.scores_BM.sum())):
             raise RunFailed("the model gives scores that are no numbers: use another checkpoint")
-        return found
+        at_BM = found.parents_BM * model_BQV.shape[2] + found.tokens_BM
+        return found, model_BQV.flatten(1).gather(1, at_BM)
 
-    def _take_finished(self, found: Candidates, ends_BM: Tensor, flight: Flight) -> None:
-        """Puts the candidates that end, of those ranked within the beam, into the pools of their sentences."""
-        finished_BM = ends_BM & (found.scores_BM[:, : ends_BM.shape[1]] > -math.inf)
+    def _steer(self, extensions_BQV: Tensor, model_BQV: Tensor, flight: Flight) -> None:
+        """Lets the controls of each sentence change what its living hypotheses may say."""
+        room = (flight.limit_B - flight.length_B).tolist()
+        living = (flight.scores_BQ > -math.inf).tolist()
+        for row, sentence in enumerate(flight.sentences):
+            if sentence and sentence.guidance.controls:
+                for query, states in enumerate(sentence.states):
+                    if living[row][query]:
+                        of_model_V = model_BQV[row, query]
+                        steer(extensions_BQV[row, query], of_model_V, sentence.guidance.controls, states, room[row])
+
+    def _survivors(self, found: Candidates, said_BM: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of each group the first that do not end, (B, Q) each: scores, tokens, parents, what the model gives them."""
+        ends_BGM = self._grouped(found.tokens_BM) == self.search.eos
+        count = ends_BGM.shape[2]
+        place_BGM = torch.arange(count, device=ends_BGM.device) + count * ends_BGM
+        index_BGW = place_BGM.topk(min(self.width, count), largest=False).indices
+        scores_BM = found.scores_BM.masked_fill(ends_BGM.flatten(1), -math.inf)
+        chosen = []
+        for values_BM, filler in ((scores_BM, -math.inf), (found.tokens_BM, 0), (found.parents_BM, 0), (said_BM, 0)):
+            values_BGW = self._grouped(values_BM).gather(2, index_BGW)
+            if (
+                missing := self.width - values_BGW.shape[2]
+            ):  # at first a small vocabulary has fewer extensions than that
+                values_BGW = pad(values_BGW, (0, missing), value=filler)
+            chosen.append(values_BGW.flatten(1))
+        scores_BQ, tokens_BQ, parents_BQ, said_BQ = chosen
+        return scores_BQ, tokens_BQ, parents_BQ, said_BQ
+
+    def _grouped(self, values_BM: Tensor) -> Tensor:
+        """A view of candidates, (B, groups, candidates of each)."""
+        return values_BM.view(len(values_BM), self.search.groups, -1)
+
+    def _take_finished(self, found: Candidates, said_BM: Tensor, flight: Flight) -> None:
+        """Puts the candidates that end, of those ranked within their group's width, into the pools of their
+        sentences."""
+        finished_BM = (found.tokens_BM == self.search.eos) & (found.scores_BM > -math.inf)
+        self._grouped(finished_BM)[:, :, self.width :] = False
         rows_F, ranks_F = finished_BM.nonzero(as_tuple=True)
         if not len(rows_F):
             return
         totals, parents = found.scores_BM[rows_F, ranks_F].tolist(), found.parents_BM[rows_F, ranks_F].tolist()
+        ends = said_BM[rows_F, ranks_F].tolist()
         changed: dict[int, float] = {}
-        for row, total, parent in zip(rows_F.tolist(), totals, parents, strict=True):
+        for row, total, parent, end in zip(rows_F.tolist(), totals, parents, ends, strict=True):
             sentence = flight.sentences[row]
             assert sentence, "a free row has no hypotheses"
-            step = len(sentence.trail)
-            sentence.pool.add(total / length_penalty(step + 1, self.config.length_penalty), total, step, parent)
+            number = len(sentence.trail) - 1
+            weights_TS = sentence.weights(number, parent) if self.ranking.coverage else None
+            sentence.pool.add(self.ranking.score(total, number + 1, weights_TS), number, parent, end)
             sentence.ended += 1
             changed[row] = sentence.pool.threshold
         flight.threshold_B[list(changed)] = flight.threshold_B.new_tensor(list(changed.values()))

@@ -1,0 +1,218 @@
+"""Text or feature vectors in, text out. Validation, `s2s translate` and `s2s evaluate` go through one `Translator`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event, Lock
+from typing import Any, NamedTuple, Self
+
+import torch
+
+from s2s_cli.capture import CapturedModel
+from s2s_cli.checkpoint import load_model
+from s2s_cli.config import DecodingConfig
+from s2s_cli.config_file import change
+from s2s_cli.data.corpus import Source
+from s2s_cli.data.tokenizer import Tokenizer
+from s2s_cli.device import (
+    choose_device,
+    choose_precision,
+    explain_memory,
+    keep_freed_memory,
+    share_threads,
+)
+from s2s_cli.errors import UserError
+from s2s_cli.model.ensemble import Ensemble
+from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
+from s2s_cli.run import RunDirectory
+from s2s_cli.search.flight import Guidance, Hypothesis, Sources
+from s2s_cli.search.loop import Model, decode
+from s2s_cli.translate.entry import Entry, Notices, Translation
+from s2s_cli.translate.guidance import Guide
+from s2s_cli.translate.lines import REPAIRS
+
+TABLE_BYTES = 1 << 28
+MOST_WORKERS, WORKER_SENTENCES = 4, 16
+
+
+class _Asked(NamedTuple):
+    """A source, as the tokenizer encodes it, and what is asked of its translation."""
+
+    row: Any
+    guidance: Guidance
+    limit: int
+    """Most pieces of the translation, the end of sentence included."""
+
+
+@dataclass
+class Translator:
+    """A model, or several that choose together, their tokenizer and how to decode.
+
+    Outputs do not depend on the batch: every sentence has a length limit of its own, and padding touches nothing.
+    """
+
+    model: Seq2Seq
+    tokenizer: Tokenizer
+    config: DecodingConfig
+    device: torch.device
+    keep_attention: bool = False
+    notices: Notices = field(default_factory=Notices)
+    _ready: SearchModel | Ensemble | None = field(default=None, init=False, repr=False)
+    _captured: CapturedModel | None = field(default=None, init=False, repr=False)
+    between_batches: Callable[[], None] = lambda: None
+    """Called between batches, by each worker; may raise to stop."""
+    others: tuple[Seq2Seq, ...] = ()
+    """What makes an ensemble with the model."""
+    _has_table: bool = field(default=False, init=False, repr=False)
+    _making: Lock = field(default_factory=Lock, init=False, repr=False)
+
+    @classmethod
+    def load(cls, run: RunDirectory, checkpoint: Path, *others: tuple[RunDirectory, Path], **changes: object) -> Self:
+        """The translator of a run, or of an ensemble.
+
+        Args:
+            run, checkpoint: from `find_model`; the run says how to decode.
+            others: what makes an ensemble with it.
+            changes: keys of the run's decoding section to change; None leaves one as it is.
+
+        Raises:
+            UserError: where a run is damaged, the vocabularies differ, or a change is not allowed.
+        """
+        config, tokenizer, model = load_model(run, checkpoint)
+        given = {name: value for name, value in changes.items() if value is not None}
+        decoding = change(config.decoding, given, "decoding")
+        device = choose_device(decoding.device)
+        if device.type == "cpu":
+            keep_freed_memory()
+        members = tuple(_member(other, at, run, tokenizer).to(device) for other, at in others)
+        return cls(model.to(device), tokenizer, decoding, device, others=members)
+
+    def translate(self, sources: Sequence[Source | Entry]) -> list[list[Translation]]:
+        """The `n_best` translations of each line or item, best first; those of a blank one are blank.
+
+        Several threads may call it at once.
+        """
+        entries = [source if isinstance(source, Entry) else Entry(source) for source in sources]
+        unique = list(dict.fromkeys(entries))
+        rows = self.tokenizer.source.encode([entry.source for entry in unique])
+        longest = self.config.max_source_length
+        cut = {entry for entry, row in zip(unique, rows, strict=True) if entry.cut or len(row) > longest}
+        guide = Guide(self.tokenizer, self.config)
+        blank, found = [Translation("", 0.0)] * self.config.n_best, dict[Entry, list[Translation]]()
+        asked: dict[Entry, _Asked] = {}
+        for entry, row in zip(unique, (row[:longest] for row in rows), strict=True):
+            if row:
+                guidance = guide.guidance(entry, row)
+                asked[entry] = _Asked(row, guidance, guide.limit(row, guidance))
+            else:
+                found[entry] = blank
+        ended: set[Entry] = set()
+        model = self._made_ready(self.config.beam * sum(len(one.row) for one in asked.values()))
+        order = sorted(asked, key=lambda entry: -len(asked[entry].row))
+        for entry, hypotheses in zip(order, self._decode(model, [asked[entry] for entry in order]), strict=True):
+            best = [self._translation(asked[entry].row, hypothesis) for hypothesis in hypotheses]
+            found[entry] = best[: self.config.n_best]
+            if len(hypotheses[0].ids) + 1 >= self.config.max_length:
+                ended.add(entry)
+        self.notices.add(cut=sum(one in cut for one in entries), ended=sum(one in ended for one in entries))
+        return [found[entry] for entry in entries]
+
+    def _made_ready(self, steps: int) -> Model:
+        """The model to search with, and its table of inputs, if small, once enough steps lie ahead to pay for it."""
+        with self._making, self._memory_explained(), torch.inference_mode():
+            members = (self.model, *self.others)
+            if self._ready is None:
+                precision = choose_precision(self.config.precision, self.device)
+                ready = [SearchModel(member, precision) for member in members]
+                self._ready = Ensemble(ready, self.config.ensemble) if self.others else ready[0]
+            size = max(member.decoder.gates for member in members) * len(self.tokenizer.target)
+            if not self._has_table and steps >= len(self.tokenizer.target) and 4 * size <= TABLE_BYTES:
+                self._ready.make_table()
+                self._has_table = True
+                self._captured = None  # its graphs look nothing up
+            if self.device.type == "cuda" and self._captured is None:
+                self._captured = CapturedModel(self._ready)
+            return self._captured or self._ready
+
+    def _decode(self, model: Model, sources: Sequence[_Asked]) -> list[list[Hypothesis]]:
+        """Decodes sources, none empty: where there are many, by workers that share them."""
+        target, config = self.tokenizer.target.specials, self.config
+        forbidden = {target.pad, target.bos, *([] if config.allow_unknown else [target.unk])} - {target.eos}
+
+        stop = Event()
+
+        def check() -> None:
+            if stop.is_set():
+                raise CancelledError
+
+        def work(share: Sequence[_Asked]) -> list[list[Hypothesis]]:
+            return decode(
+                model,
+                self._batches(share),
+                config,
+                bos=target.bos,
+                eos=target.eos,
+                suppress=sorted(forbidden),
+                keep_attention=self.keep_attention,
+                check=check,
+            )
+
+        found: list[list[Hypothesis]] = [[] for _ in sources]
+        workers = self._workers(len(sources))
+        with self._memory_explained():
+            shares = share_threads(work, [sources[first::workers] for first in range(workers)], stop)
+            for first, share in enumerate(shares):
+                found[first::workers] = share
+        return found
+
+    def _workers(self, sentences: int) -> int:
+        """Threads of the interpreter among which sentences are shared; at most four, since it runs one at a time."""
+        if self.device.type != "cpu":
+            return 1
+        return max(1, min(MOST_WORKERS, torch.get_num_threads(), sentences // WORKER_SENTENCES))
+
+    def _batches(self, sources: Sequence[_Asked]) -> Iterator[Sources]:
+        config = self.config
+        for start in range(0, len(sources), config.batch_size):
+            self.between_batches()
+            batch = sources[start : start + config.batch_size]
+            limit_B = torch.tensor([asked.limit for asked in batch], device=self.device)
+            src = self.tokenizer.source.pad([asked.row for asked in batch]).to(self.device)
+            yield Sources(src.src_BS, src.src_len_B, limit_B, src.src_BSF, [asked.guidance for asked in batch])
+
+    @contextmanager
+    def _memory_explained(self) -> Iterator[None]:
+        """A clear end where memory runs out."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            raise explain_memory(error, "lower decoding.batch_size or decoding.beam") or error from None
+
+    def _translation(self, source: Any, hypothesis: Hypothesis) -> Translation:
+        text = self.tokenizer.target.decode(hypothesis.ids).translate(REPAIRS).replace("\n", " ")
+        said = hypothesis.score, hypothesis.ids, hypothesis.token_scores
+        if hypothesis.attention is None or not self.keep_attention:
+            return Translation(text, *said)
+        source_pieces = self.tokenizer.source.names(source)
+        target_pieces = self.tokenizer.target.names(hypothesis.ids)
+        attention = hypothesis.attention[:, : len(source_pieces)].float().cpu()
+        return Translation(text, *said, source_pieces, target_pieces, attention)
+
+
+def _member(run: RunDirectory, checkpoint: Path, first: RunDirectory, tokenizer: Tokenizer) -> Seq2Seq:
+    """A further member of an ensemble.
+
+    Raises:
+        UserError: where its vocabularies are not the first one's.
+    """
+    _, other, model = load_model(run, checkpoint)
+    if other.fingerprint != tokenizer.fingerprint:
+        raise UserError(
+            f"--model {run.path}: its tokenizer is not that of {first.path}, and an ensemble needs one for all: train "
+            f"it with tokenizer.model (or source_model and target_model) from {first.path / 'tokenizer'}"
+        )
+    return model
