@@ -1,6 +1,6 @@
 """`python -m s2s_cli` is the command `s2s`."""
 
-from s2s_cli.cli import main
+from s2s_cli.cli.main import main
 
 if __name__ == "__main__":
     main()

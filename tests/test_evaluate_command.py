@@ -18,7 +18,7 @@ import pytest
 from sacrebleu.dataset import DATASETS
 from test_evaluate import CHINESE, ENGLISH, scores_of, third
 
-from s2s_cli import cli
+from s2s_cli.cli import main as cli
 from s2s_cli.config import EvaluationConfig
 
 Evaluate = Callable[..., tuple[int, str, str]]

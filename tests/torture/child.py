@@ -45,7 +45,7 @@ class Ended:
 def server() -> Any:
     """The context whose processes start at once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["s2s_cli.cli", "s2s_cli.train.session", "s2s_cli.display", "s2s_cli.run"])
+    context.set_forkserver_preload(["s2s_cli.cli.main", "s2s_cli.train.session", "s2s_cli.display", "s2s_cli.run"])
     return context
 
 
@@ -81,7 +81,7 @@ def _work(cwd: str, arguments: list[str], fault: Fault | None, steps: bool) -> N
     if steps:
         _tell_steps()
     _count_touches(fault)
-    from s2s_cli.cli import main
+    from s2s_cli.cli.main import main
 
     sys.argv = ["s2s", *arguments]
     main()

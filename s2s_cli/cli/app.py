@@ -1,0 +1,78 @@
+"""The application, and what its commands share."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from s2s_cli import __version__
+
+ORDER = ("train", "translate", "evaluate", "plot", "config")
+
+
+class _InOrder(TyperGroup):
+    """Lists the commands as people come to need them."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
+app = typer.Typer(
+    cls=_InOrder,
+    name="s2s",
+    help="Train a translation model from one YAML file, translate standard input, score in your build.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help comes in half the time
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The YAML config.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. training.max_steps=200. Repeatable."),
+]
+ModelOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="DIR",
+        help="Run directory, or one of its checkpoints. Default: $S2S_MODEL, else the run that finished last.",
+        show_default=False,
+    ),
+]
+BeamOption = Annotated[int | None, typer.Option(metavar="K", help="Beam; 1 is greedy. Default: the run's.")]
+BatchOption = Annotated[int | None, typer.Option("--batch-size", metavar="N", help="Sentences decoded at once.")]
+
+
+def examples(*commands: str) -> str:
+    """The end of a help: commands to try."""
+    return "\n".join(("\b", "Examples:", *(f"  {command}" for command in commands)))  # \b: lines stay as they are
+
+
+def say(message: str) -> None:
+    """Tells the user, on standard error."""
+    with contextlib.suppress(OSError):  # whoever read our standard error may have gone: the exit code still tells
+        print(message, file=sys.stderr)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"s2s {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,56 @@
+"""`s2s plot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s2s_cli.cli.app import BeamOption, ModelOption, app, examples, say
+
+
+@app.command(
+    short_help="Draw a learning curve, scores by length, or an attention map.",
+    epilog=examples(
+        "s2s plot curve -o curve.png",
+        "s2s plot attention --text 'A man is sleeping.' -o map.svg",
+        "s2s plot length --model runs/new --baseline runs/old -o length.png",
+        "s2s plot length --hypothesis a=a.txt --source src.txt --reference ref.txt -o length.png",
+    ),
+)
+def plot(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="curve, attention, length, rarity or position.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Ends in .png, .svg or .pdf.")],
+    model: ModelOption = None,
+    text: Annotated[str | None, typer.Option(metavar="TEXT", help="The sentence of an attention map.")] = None,
+    source: Annotated[Path | None, typer.Option(metavar="FILE", help="Source sentences.")] = None,
+    reference: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Reference translations. Repeatable.")
+    ] = None,
+    hypothesis: Annotated[
+        list[str] | None, typer.Option(metavar="[NAME=]FILE", help="Translations to draw. Repeatable.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(metavar="FILE|RUN", help="Drawn beside, as for s2s evaluate.")
+    ] = None,
+    test: Annotated[str | None, typer.Option(metavar="NAME", help="A test set of the run's config.")] = None,
+    beam: BeamOption = None,
+) -> None:
+    """Draw to PNG, SVG or PDF; needs matplotlib: pip install 's2s-cli[plot]'."""
+    from s2s_cli.files import check_destinations, write_result
+
+    check_destinations({"--output": output})
+    from s2s_cli.report.drawing import draw
+    from s2s_cli.score.request import Request
+
+    request = Request(
+        model=model,
+        source=source,
+        reference=tuple(reference or ()),
+        hypothesis=tuple(hypothesis or ()),
+        baseline=baseline,
+        test=(test,) if test else (),
+        beam=beam,
+    )
+    write_result(output, draw(kind, request, text, output, say))

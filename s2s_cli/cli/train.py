@@ -1,0 +1,39 @@
+"""`s2s train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s2s_cli.cli.app import ConfigOption, SetOption, app, examples
+
+
+@app.command(
+    short_help="Train a model, or go on with its training.",
+    epilog=examples("s2s train --config configs/demo.yaml", "s2s train -c my.yaml --set training.max_steps=200"),
+)
+def train(
+    config: ConfigOption,
+    set_: SetOption = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="DIR", help="Run directory. Default: runs/NAME, after the config file."),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Move an existing run aside and begin anew.")] = False,
+) -> None:
+    """Train a model; the same command again goes on where it stopped, exactly."""
+    from s2s_cli.config_file import load_config
+
+    settings = load_config(config, set_ or [], files_exist=True)
+    from s2s_cli.display import Display
+    from s2s_cli.signals import stop_request
+    from s2s_cli.train.session import train as train_run
+
+    with stop_request() as stop:
+        display = Display()
+        outcome = train_run(settings, run or Path("runs") / config.stem, display, stop, fresh=fresh)
+    state = "had finished" if outcome.already_finished else "finished"
+    best = "" if outcome.best is None else f", best {outcome.monitor} {outcome.best:.2f}"
+    display.info(f"{state} at step {outcome.step:,}: {outcome.reason}{best}. Try: s2s translate --model {outcome.run}")
