@@ -1,0 +1,49 @@
+"""Who looks at each translation beside the one who reads it: files of attention, pictures of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from s2s_cli.translate.attention_file import Watch, attention_file
+from s2s_cli.translate.entry import Translation
+from s2s_cli.translate.heat_map import heat_map
+from s2s_cli.translate.translator import Translator
+
+
+@contextmanager
+def watching(
+    translator: Translator, *, alignments: bool, attention: Path | None, show_attention: bool
+) -> Iterator[list[Watch]]:
+    """Inside, those who were asked for are there; the translator gives attention where any of them needs it.
+
+    Args:
+        translator: of the translations.
+        alignments: whether they will be told.
+        attention: a file for the weights.
+        show_attention: draw them on standard error.
+
+    Raises:
+        UserError: where the model has no attention, or the file cannot be written.
+    """
+    needing = {"--alignments": alignments, "--attention": attention is not None, "--show-attention": show_attention}
+    for option in (option for option, given in needing.items() if given):
+        translator.look(option)
+    with ExitStack() as stack:
+        watches = [stack.enter_context(attention_file(attention))] if attention else []
+        yield [*watches, *([draw(Console(stderr=True))] if show_attention else [])]
+
+
+def draw(console: Console) -> Callable[[Translation], None]:
+    """Draws attention on a console, under the text of the translation."""
+
+    def watch(translation: Translation) -> None:
+        console.print(translation.text, markup=False, highlight=False, soft_wrap=True)
+        if translation.attention is not None:
+            pieces = translation.source_pieces, translation.target_pieces
+            console.print(heat_map(*pieces, translation.attention, console.width))
+
+    return watch
