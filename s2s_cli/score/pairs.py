@@ -160,9 +160,11 @@ def _entries(pairs: Sequence[_Pair], target: Vocabulary) -> list[Entry]:
                 ids = target.ids(pair.pieces[:-1] if pair.pieces[-1:] == [end] else pair.pieces)
             except KeyError as error:
                 raise UserError(
-                    f"{pair.where}: its tokens are of another vocabulary (this model has no piece {error}): leave out "
-                    "`tokens`, and the text is tokenized anew"
+                    f"{pair.where}: its tokens are not this model's (which has no piece {error}): leave out `tokens`, "
+                    "and the text is tokenized anew"
                 ) from None
+            if target.specials.eos in ids:
+                raise UserError(f"{pair.where}: its tokens go on after {end}: give those of one translation")
         source = pair.source.translate(REPAIRS) if isinstance(pair.source, str) else pair.source
         entries.append(Entry(source, target=tuple(ids)))
     return entries

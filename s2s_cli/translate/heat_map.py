@@ -32,7 +32,7 @@ def heat_map(source: Sequence[str], target: Sequence[str], weights_TS: Tensor, w
     margin = max(map(cell_len, labels), default=0) + 1
     across = max(1, (width - margin) // CELL)
     tenths = (weights_TS * 10).round().clamp(0, 10).int().tolist()
-    drawn = Text(no_wrap=True, overflow="crop", end="")
+    drawn = Text(no_wrap=True, overflow="crop")
     for start in range(0, len(source), across):
         shown = slice(start, start + across)
         _draw_header(drawn, [_cut(piece) for piece in source[shown]], margin)
@@ -42,6 +42,7 @@ def heat_map(source: Sequence[str], target: Sequence[str], weights_TS: Tensor, w
                 colour = "#ffffff" if tenth >= _FIRST_DARK else "#08306b"
                 drawn.append(f"{tenth or '·':>{CELL}}", f"{colour} on {_BACKGROUNDS[tenth]}")
             drawn.append("\n")
+    drawn.right_crop(1)  # whoever prints it ends the line
     return drawn
 
 
