@@ -156,6 +156,18 @@ def test_blank_sides_have_lines_too(trained: Path, tmp_path: Path) -> None:
     assert [token["piece"] for token in found[3]["tokens"]] == ["</s>"]
 
 
+def test_json_lines_of_blanks_and_of_several_translations_are_read(trained: Path, tmp_path: Path) -> None:
+    pieces = [{"piece": piece} for piece in ("▁", "a", "</s>")]
+    several = {"source": "copy a", "translation": "a", "translations": [{"tokens": pieces}, {"tokens": [7]}]}
+    alone = {"source": "copy a", "translation": "a", "tokens": pieces}
+    lines = [json.dumps(several), "", json.dumps(alone)]
+    (tmp_path / "said.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    first, blank, last = scored(trained, "--target", tmp_path / "said.jsonl")
+    assert first == last
+    assert [token["piece"] for token in first["tokens"]] == ["▁", "a", "</s>"]
+    assert blank["tokens"] == []
+
+
 def test_features_are_scored(trained: Path) -> None:
     options = ("--source", "test.safetensors", "--target", "test.tgt")
     found = scored(trained, *options, models=("features",))

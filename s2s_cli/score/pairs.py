@@ -135,10 +135,13 @@ def _alone(path: Path) -> Iterator[tuple[None, str]]:
 
 
 def _of_json(where: str, source: Source | None, line: str) -> _Pair:
+    if not line.strip():  # where `s2s translate` was given nothing, it gives nothing
+        return _Pair(where, "" if source is None else source, "", ())
     try:
         found = json.loads(line)
         source = found["source"] if source is None else source
-        text, tokens = found["translation"], found.get("tokens")
+        best = found["translations"][0] if "translations" in found else found
+        text, tokens = found["translation"], best.get("tokens")
         pieces = None if tokens is None else [token["piece"] for token in tokens]
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
         pieces, text = None, None

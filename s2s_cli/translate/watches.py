@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -37,13 +37,14 @@ def watching(
         yield [*watches, *([draw(Console(stderr=True))] if show_attention else [])]
 
 
-def draw(console: Console) -> Callable[[Translation], None]:
+def draw(console: Console) -> Watch:
     """Draws attention on a console, under the text of the translation."""
 
     def watch(translation: Translation) -> None:
-        console.print(translation.text, markup=False, highlight=False, soft_wrap=True)
-        if translation.attention is not None:
-            pieces = translation.source_pieces, translation.target_pieces
-            console.print(heat_map(*pieces, translation.attention, console.width))
+        with suppress(OSError):  # whoever read our standard error may have gone; the work goes on
+            console.print(translation.text, markup=False, highlight=False, soft_wrap=True)
+            if translation.attention is not None:
+                pieces = translation.source_pieces, translation.target_pieces
+                console.print(heat_map(*pieces, translation.attention, console.width))
 
     return watch
