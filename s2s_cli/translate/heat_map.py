@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from rich.cells import cell_len, chop_cells
+from rich.console import Console
 from rich.text import Text
 from torch import Tensor
+
+from s2s_cli.translate.attention_file import Watch
+from s2s_cli.translate.entry import Translation
 
 CELL = 2
 """Columns of a weight: a character of any script fits above it."""
@@ -44,6 +49,24 @@ def heat_map(source: Sequence[str], target: Sequence[str], weights_TS: Tensor, w
             drawn.append("\n")
     drawn.right_crop(1)  # whoever prints it ends the line
     return drawn
+
+
+def draw(console: Console | None = None) -> Watch:
+    """Draws the attention of translations, each below its text.
+
+    Args:
+        console: where; default: standard error.
+    """
+    at = console or Console(stderr=True)
+
+    def watch(translation: Translation) -> None:
+        with suppress(OSError):  # whoever read our standard error may have gone; the work goes on
+            at.print(translation.text, markup=False, highlight=False, soft_wrap=True)
+            if translation.attention is not None:
+                pieces = translation.source_pieces, translation.target_pieces
+                at.print(heat_map(*pieces, translation.attention, at.width))
+
+    return watch
 
 
 def _draw_header(drawn: Text, labels: Sequence[str], margin: int) -> None:

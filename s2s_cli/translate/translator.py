@@ -104,8 +104,7 @@ class Translator:
         """
         if all(isinstance(member.decoder.attention, NoAttention) for member in (self.model, *self.others)):
             raise UserError(
-                f"{asked_by}: this model has no attention (its model.attention is none): use one that has, or leave "
-                "the option out"
+                f"{asked_by}: this model has no attention (its model.attention is none): train one that has"
             )
         self.keep_attention = True
 

@@ -1,16 +1,12 @@
-"""Who looks at each translation beside the one who reads it: files of attention, pictures of it."""
+"""Who is shown each translation beside the one who reads it: files of attention, pictures of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from rich.console import Console
-
 from s2s_cli.translate.attention_file import Watch, attention_file
-from s2s_cli.translate.entry import Translation
-from s2s_cli.translate.heat_map import heat_map
 from s2s_cli.translate.translator import Translator
 
 
@@ -34,17 +30,8 @@ def watching(
         translator.look(option)
     with ExitStack() as stack:
         watches = [stack.enter_context(attention_file(attention))] if attention else []
-        yield [*watches, *([draw(Console(stderr=True))] if show_attention else [])]
+        if show_attention:
+            from s2s_cli.translate.heat_map import draw  # rich takes a while to load
 
-
-def draw(console: Console) -> Watch:
-    """Draws attention on a console, under the text of the translation."""
-
-    def watch(translation: Translation) -> None:
-        with suppress(OSError):  # whoever read our standard error may have gone; the work goes on
-            console.print(translation.text, markup=False, highlight=False, soft_wrap=True)
-            if translation.attention is not None:
-                pieces = translation.source_pieces, translation.target_pieces
-                console.print(heat_map(*pieces, translation.attention, console.width))
-
-    return watch
+            watches.append(draw())
+        yield watches
