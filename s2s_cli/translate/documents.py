@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from unicodedata import east_asian_width
 
 import torch
@@ -37,8 +37,7 @@ Divide = Callable[[Entry], Document]
 """Takes a text apart."""
 
 
-@dataclass(frozen=True)
-class Whole:
+class Whole(NamedTuple):
     """A text that is translated at once."""
 
     entries: tuple[Entry]

@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from s2s_cli.config import DecodingConfig
 from s2s_cli.data.features import FeatureSequences, Vectors
@@ -23,8 +23,7 @@ _ADDED = ("translation", "translations", "error")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """A line or an item of features, as it was given, and what is translated of it."""
 
     given: Any
@@ -69,7 +68,7 @@ class Style:
     def best(self, item: Item, translations: Sequence[list[Translation]]) -> list[Translation]:
         """The `n_best` of an item: search may find fewer, and the count of lines must not depend on it."""
         found = item.document.join(translations)
-        return [found[min(rank, len(found) - 1)] for rank in range(self.n_best)]
+        return found + found[-1:] * (self.n_best - len(found))
 
 
 class Format(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 _WHITE = re.compile(r"[ \t\r\n]*")
@@ -19,6 +20,9 @@ class Member(NamedTuple):
     """Name and value, as written."""
     value: Any
     """As Python holds it, but for numbers, which nobody reads here: 0."""
+
+
+_dump = partial(json.dumps, ensure_ascii=False)
 
 
 def _unread(digits: str) -> int:
@@ -74,8 +78,6 @@ def _after_white(text: str, at: int) -> int:
 def write_object(members: Mapping[str, Member], added: Mapping[str, Any]) -> str:
     """An object on one line: members as they were written, but those that are added anew."""
     kept = [member.text for name, member in members.items() if name not in added]
-    new = [
-        f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False)}"
-        for name, value in added.items()
-    ]
-    return _TO_ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", f"{{{', '.join([*kept, *new])}}}")
+    new = [f"{_dump(name)}: {_dump(value)}" for name, value in added.items()]
+    line = f"{{{', '.join([*kept, *new])}}}".replace("\r", " ")  # as it is, it can only be white space
+    return _TO_ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
