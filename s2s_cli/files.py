@@ -189,6 +189,8 @@ def open_binary(path: Path | None, default: IO[str]) -> Iterator[BinaryIO]:
             yield file
             return
         try:
+            if not file.peek(1):
+                raise EOFError("it is empty")  # which the library takes for whole
             with gzip.GzipFile(fileobj=file) as unpacked:
                 yield cast(BinaryIO, unpacked)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:

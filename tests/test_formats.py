@@ -256,17 +256,19 @@ def test_packed_output_depends_on_the_content_alone(tmp_path: Path) -> None:
     assert packed(tmp_path / "b.gz", pieces) == whole
     assert gzip.decompress(whole) == data
     assert len(whole) < 0.5 * len(data)
+    assert gzip.decompress(packed(tmp_path / "none.gz", [])) == b""
     assert packed(tmp_path / "plain", [data]) == data
 
 
-@pytest.mark.parametrize("damage", ["torn", "flipped", "plain", "empty", "garbage behind"])
+@pytest.mark.parametrize("damage", ["torn", "flipped", "plain", "header alone", "nothing", "garbage behind"])
 def test_damaged_gzip_is_told(damage: str, tmp_path: Path) -> None:
     whole = gzip.compress(os.urandom(100_000) + b"ab\n" * 100)
     data = {
         "torn": whole[:-9],
         "flipped": whole[:5_000] + bytes([whole[5_000] ^ 1]) + whole[5_001:],
         "plain": b"ab\n",
-        "empty": b"\x1f\x8b",
+        "header alone": b"\x1f\x8b",
+        "nothing": b"",
         "garbage behind": whole + b"x",
     }[damage]
     (tmp_path / "in.gz").write_bytes(data)

@@ -63,11 +63,11 @@ class Sentences:
 
     def join(self, translations: Sequence[list[Translation]]) -> list[Translation]:
         best = [found[0] for found in translations]
-        text = self.gaps[0]
-        for entry, translation, gap in zip(self.entries, best, self.gaps[1:], strict=True):
-            text += translation.text + gap
-            if not gap and entry is not self.entries[-1] and _is_wide(entry.source) and not _is_wide(translation.text):
-                text += " "  # the source's script needs none between sentences, the target's does
+        gaps = list(self.gaps)
+        for number, (entry, translation) in enumerate(zip(self.entries[:-1], best, strict=False), 1):
+            if not gaps[number] and _is_wide(entry.source) and not _is_wide(translation.text):
+                gaps[number] = " "  # the source's script needs none between sentences, the target's does
+        text = gaps[0] + "".join(one.text + gap for one, gap in zip(best, gaps[1:], strict=True))
         if not best:
             return [Translation(text, 0.0)]
         attention = [one.attention for one in best if one.attention is not None]
