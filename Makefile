@@ -54,7 +54,7 @@ test-slow: $(INSTALLED)
 torture: $(INSTALLED)
 	$(BIN)/python -m pytest -rs -n 2 --dist worksteal --torture tests/torture tests/test_old_models.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torture]'
-	for target in config yaml run lines; do \
+	for target in config yaml run lines objects; do \
 	    $(BIN)/python tests/torture/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=0 -verbosity=0 || exit 1; \
 	done
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from s2s_cli.config import TokenizerConfig
 from s2s_cli.data.tokenizer import Tokenizer, Vocabulary, train_vocabulary
-from s2s_cli.data.words import Words, words_of
+from s2s_cli.data.words import Words, joined, words_of
 from s2s_cli.translate.alignment import align, pharaoh
-from s2s_cli.translate.entry import Translation
+from s2s_cli.translate.documents import Sentences
+from s2s_cli.translate.entry import Entry, Translation
 from s2s_cli.translate.lines import BLANKS
 
 
@@ -135,3 +136,22 @@ def test_a_blank_translation_has_no_links() -> None:
     assert align(Translation("", 0.0)) == []
     assert pharaoh([]) == ""
     assert pharaoh([(3, 0), (1, 1)]) == "3-0 1-1"
+
+
+@given(texts=st.lists(st.text(st.sampled_from("ab한 \u3000"), max_size=6), max_size=6))
+def test_texts_behind_one_another_have_the_words_of_the_whole(texts: list[str]) -> None:
+    def letters(text: str) -> Words:
+        return words_of(text, [(at, at + 1) for at in range(len(text)) if not text[at].isspace()])
+
+    assert joined((text, letters(text)) for text in texts) == letters("".join(texts))
+
+
+def test_links_of_sentences_are_those_of_their_line() -> None:
+    swapped, one = ((0,), (1,), ()), ((0,), ())
+    found = [
+        [Translation("x y.", 0.0, attention=torch.eye(3)[[1, 0, 2]], source_words=swapped, target_words=swapped)],
+        [Translation("z", 0.0, attention=torch.eye(2), source_words=one, target_words=one)],
+    ]
+    (line,) = Sentences((Entry("a b."), Entry("c")), ("- ", "  ", "")).join(found)
+    assert line.text == "- x y.  z"
+    assert align(line) == [(2, 1), (1, 2), (3, 3)]

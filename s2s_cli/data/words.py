@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 Words = tuple[tuple[int, ...], ...]
 """Of each piece the words, counted from 0, that it holds characters of."""
@@ -28,3 +28,15 @@ def words_of(text: str, spans: Spans) -> Words:
         return tuple(held) or (min(numbers[start] if start < len(text) else count, count - 1),)
 
     return tuple(words(*span) if count else () for span in spans)
+
+
+def joined(parts: Iterable[tuple[str, Words]]) -> Words:
+    """The words of a text that is made up of some, one directly behind the other, each with its own words."""
+    count, inside, found = 0, False, []
+    for text, words in parts:
+        first = count - (inside and not text[:1].isspace())  # a word goes on from one to the next
+        found += [tuple(first + word for word in held) for held in words]
+        if text:
+            count = first + len(text.split())
+            inside = not text[-1].isspace()
+    return tuple(found)

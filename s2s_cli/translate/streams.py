@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import chain, islice, product
 from pathlib import Path
 from typing import BinaryIO
 
-from s2s_cli.data.features import FORMATS, open_features
+from s2s_cli.data.features import FORMATS as FEATURE_FILES
+from s2s_cli.data.features import FeatureSequences, open_features
 from s2s_cli.errors import UserError
 from s2s_cli.files import open_binary
 from s2s_cli.translate.attention_file import Watch
-from s2s_cli.translate.entry import Entry
-from s2s_cli.translate.insight import Insight
-from s2s_cli.translate.lines import LAST_WINDOW, read_windows, repair
+from s2s_cli.translate.formats import Format, choose_format
 from s2s_cli.translate.translator import Translator
 
 
@@ -21,17 +21,11 @@ def translate_file(
     translator: Translator,
     path: Path | None,
     output: BinaryIO,
-    insight: Insight = Insight(),
+    form: Format | None = None,
     watches: Sequence[Watch] = (),
 ) -> None:
     """Translates what the model reads: the lines of a file, or of standard input where none is named, or the items
     of a file of feature vectors.
-
-    Args:
-        translator, path: from what to what.
-        output: for the lines.
-        insight: what stands behind the text.
-        watches: are shown the translation of every line that is written.
 
     Raises:
         UserError: where the file cannot be read, or is of another kind.
@@ -41,56 +35,42 @@ def translate_file(
         if path is None:
             raise UserError(
                 "this model reads feature vectors, which standard input cannot hold: name a file with --input "
-                f"({' or '.join(FORMATS)})"
+                f"({' or '.join(FEATURE_FILES)})"
             )
-        items = open_features([path], source.size)
-        windows = (items[start : start + LAST_WINDOW] for start in range(0, len(items), LAST_WINDOW))
-        _give(translator, output, ([Entry(item) for item in window] for window in windows), insight, watches)
+        translate_lines(translator, open_features([path], source.size), output, form, watches)
         return
-    if path is not None and path.suffix in FORMATS:
+    if path is not None and path.suffix in FEATURE_FILES:
         raise UserError(f"{path}: feature vectors, but this model reads lines of text (its source.kind is text)")
     with open_binary(path, sys.stdin) as lines:
-        translate_lines(translator, lines, output, insight, watches)
+        translate_lines(translator, lines, output, form, watches)
 
 
 def translate_lines(
     translator: Translator,
-    source: BinaryIO,
+    source: BinaryIO | FeatureSequences,
     output: BinaryIO,
-    insight: Insight = Insight(),
+    form: Format | None = None,
     watches: Sequence[Watch] = (),
 ) -> None:
-    """Translates lines as they come: N lines in, N lines out, in order, whatever bytes they hold."""
+    """Translates lines as they come, whatever bytes they hold, or items: N in, N out, in order.
 
-    def entries(window: Sequence[bytes]) -> list[Entry]:
-        repaired = [repair(line) for line in window]
-        translator.notices.add(repaired=sum(changed for _, changed in repaired))
-        return [entry for entry, _ in repaired]
-
-    _give(translator, output, (entries(window) for window in read_windows(source)), insight, watches)
-
-
-def _give(
-    translator: Translator,
-    output: BinaryIO,
-    windows: Iterable[Sequence[Entry]],
-    insight: Insight,
-    watches: Sequence[Watch],
-) -> None:
-    """Translates windows of entries, and writes a line for each.
-
-    With `n_best` over one, each gives that many lines `index ||| text ||| score`, the index from 0.
+    Args:
+        translator: says how to decode too.
+        source: lines with a descriptor, or items.
+        output: each window of lines is written and flushed when it is done.
+        form: of both; default: lines of text.
+        watches: are shown each translation that is written.
     """
-    n_best, done = translator.config.n_best, 0
-    for entries in windows:
-        for index, translations in enumerate(translator.translate(entries), done):
-            for rank in range(n_best):
-                # A search may find fewer than were asked for; the count of lines must not depend on it.
-                item = translations[min(rank, len(translations) - 1)]
-                text = item.text if n_best == 1 else f"{index} ||| {item.text} ||| {item.score:.4f}"
-                output.write(f"{text}{insight.suffix(item)}\n".encode())
-                for watch in watches:
-                    watch(item)
-        done += len(entries)
-        translator.notices.add(lines=len(entries))
+    form = form or choose_format(translator.config, translator.tokenizer.source.config.kind)
+    done = 0
+    for window in form.windows(source, translator.notices):
+        asked = [form.entries(item) for item in window]
+        found = iter(translator.translate(list(chain.from_iterable(asked))))
+        for index, (item, entries) in enumerate(zip(window, asked, strict=True), done):
+            translations = list(islice(found, len(entries)))
+            output.write(form.render(index, item, translations).encode())
+            for watch, best in product(watches, form.best(item, translations) if watches else ()):
+                watch(best)
+        done += len(window)
+        translator.notices.add(lines=len(window))
         output.flush()
