@@ -168,6 +168,21 @@ def test_json_lines_of_blanks_and_of_several_translations_are_read(trained: Path
     assert blank["tokens"] == []
 
 
+@pytest.mark.parametrize("n_best", [1, 2])
+def test_what_translate_writes_as_json_lines_is_scored_as_it_was(trained: Path, tmp_path: Path, n_best: int) -> None:
+    lines = [*(trained / "test.src").read_text(encoding="utf-8").splitlines()[:20], "  copy \u3000 zz a"]
+    objects = "".join(json.dumps({"source": line}) + "\n" for line in lines) + "\n"
+    options = ("-m", "runs/toy", "--format", "jsonl", "--scores", "--alignments", "--n-best", n_best)
+    done = toy.s2s("translate", *options, cwd=trained, stdin=objects.encode())
+    assert done.returncode == 0, done.stderr.decode()
+    (tmp_path / "said.jsonl").write_bytes(done.stdout)
+    said = [json.loads(line) if line else {} for line in done.stdout.decode().split("\n")[:-1]]
+    for one, scores in zip(said, scored(trained, "--target", tmp_path / "said.jsonl"), strict=True):
+        best = one["translations"][0] if n_best > 1 and one else one
+        assert best.get("alignment", []) == scores["alignment"]
+        assert best.get("log_probability", 0) == pytest.approx(scores["log_probability"], abs=1e-4)
+
+
 def test_features_are_scored(trained: Path) -> None:
     options = ("--source", "test.safetensors", "--target", "test.tgt")
     found = scored(trained, *options, models=("features",))
