@@ -14,7 +14,7 @@ from torch import Tensor
 
 from s2s_cli.config import DecodingConfig
 from s2s_cli.model.output import largest
-from s2s_cli.search.flight import Sentence
+from s2s_cli.search.flight import Hypothesis, Sentence
 
 
 class Candidates(NamedTuple):
@@ -28,30 +28,31 @@ class Candidates(NamedTuple):
 class Beam:
     """Beam search: the 2K best extensions, enough for K that go on, even where K end. A beam of one is greedy search.
 
-    Each search says how many hypotheses it keeps, in groups of equal size that do not compete with each other, and how
-    many finished ones it collects.
+    The hypotheses that a search keeps lie in groups of equal width, which do not compete with each other: each has its
+    own end, and collects so many finished ones.
     """
 
     def __init__(self, config: DecodingConfig, eos: int) -> None:
         self.config, self.eos = config, eos
-        self.hypotheses, self.groups = config.beam, 1
-        self.collects = config.beam if config.mbr else config.n_best
+        self.hypotheses, self.groups = config.hypotheses, config.groups
+        self.width = self.hypotheses // self.groups
+        self.collects = self.width if config.mbr else min(self.width, config.n_best)
 
     def choose(self, extensions_BQV: Tensor, scores_BQ: Tensor, sentences: Sequence[Sentence | None]) -> Candidates:
         """Args: log-probabilities of the extensions, after the filters; of the hypotheses so far; the sentences."""
         return Candidates(*largest(extensions_BQV, scores_BQ, 1 if self.hypotheses == 1 else 2 * self.hypotheses))
 
+    def gather(self, found: list[Hypothesis]) -> list[Hypothesis]:
+        """What all groups collected, best first, as it is given."""
+        return found
+
 
 class DiverseBeam(Beam):
     """Groups of beams, one after the other; each avoids the pieces that those before it have just chosen (Vijayakumar
-    et al. 2018, algorithm 1, with the Hamming distance)."""
-
-    def __init__(self, config: DecodingConfig, eos: int) -> None:
-        super().__init__(config, eos)
-        self.groups = config.groups
+    et al. 2018, algorithm 1, with the Hamming distance). The first is a beam search of its width."""
 
     def choose(self, extensions_BQV: Tensor, scores_BQ: Tensor, sentences: Sequence[Sentence | None]) -> Candidates:
-        width = self.hypotheses // self.groups
+        width = self.width
         count_BV = torch.zeros_like(extensions_BQV[:, 0])
         found = []
         for group in range(self.groups):
@@ -66,21 +67,25 @@ class DiverseBeam(Beam):
             count_BV.scatter_add_(1, tokens_BM, kept_BM.to(count_BV.dtype))
         return Candidates(*(torch.cat(parts, dim=1) for parts in zip(*found, strict=True)))
 
+    def gather(self, found: list[Hypothesis]) -> list[Hypothesis]:
+        """What several groups found is given once."""
+        first: dict[tuple[int, ...], Hypothesis] = {}
+        for hypothesis in found:
+            first.setdefault(hypothesis.ids, hypothesis)
+        return list(first.values())
+
 
 class Sampling(Beam):
-    """Draws each piece by its probability: a hypothesis is a group of its own, and all that end are collected.
+    """Draws each piece by its probability; each hypothesis is a group of its own.
 
     What a sentence draws comes from its own seed, so that it depends on no other. A draw is the argmax of the
-    log-probabilities plus Gumbel noise.
+    log-probabilities plus Gumbel noise: rounding, which differs with the batch, hardly ever changes it.
     """
-
-    def __init__(self, config: DecodingConfig, eos: int) -> None:
-        super().__init__(config, eos)
-        self.hypotheses = self.groups = self.collects = config.samples or config.n_best
 
     def choose(self, extensions_BQV: Tensor, scores_BQ: Tensor, sentences: Sequence[Sentence | None]) -> Candidates:
         count, size = self.hypotheses, extensions_BQV.shape[2]
-        allowed_BQV = self._truncated(extensions_BQV / self.config.temperature).expand(-1, count, -1)
+        best_BQ1 = extensions_BQV.amax(-1, keepdim=True)  # taken off first: a small temperature must not overflow
+        allowed_BQV = self._truncated((extensions_BQV - best_BQ1) / self.config.temperature).expand(-1, count, -1)
         noise_BQV = torch.stack([self._noise(sentence, count, size) for sentence in sentences])
         tokens_BQ = (allowed_BQV + noise_BQV.to(extensions_BQV.device)).argmax(-1)
         said_BQ = extensions_BQV.expand(-1, count, -1).gather(2, tokens_BQ[:, :, None]).squeeze(2)
@@ -96,9 +101,9 @@ class Sampling(Beam):
             forbidden_BQV |= probabilities_BQV < config.min_p * probabilities_BQV.amax(-1, keepdim=True)
         if config.top_k or config.top_p < 1:
             sorted_BQV, order_BQV = probabilities_BQV.sort(dim=-1, descending=True, stable=True)
-            beyond_BQV = (
-                sorted_BQV.cumsum(-1) - sorted_BQV >= config.top_p
-            )  # Holtzman et al. 2020: the one that crosses stays
+            beyond_BQV = torch.zeros_like(forbidden_BQV)
+            if config.top_p < 1:  # Holtzman et al. 2020: the one that crosses stays
+                beyond_BQV |= sorted_BQV.cumsum(-1) - sorted_BQV >= config.top_p
             if config.top_k:  # Fan et al. 2018
                 beyond_BQV[:, :, config.top_k :] = True
             beyond_BQV[:, :, 0] = False

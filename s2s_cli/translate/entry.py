@@ -28,7 +28,7 @@ class Translation:
 
     text: str
     score: float
-    """What it is ranked by: its log-probability in nats over the length penalty; 0 for a blank line."""
+    """What search ranks it by: its log-probability in nats over the length penalty; 0 for a blank line."""
     ids: tuple[int, ...] = ()
     """Target pieces, the end of sentence left out."""
     token_scores: tuple[float, ...] = ()
@@ -37,6 +37,8 @@ class Translation:
     target_pieces: tuple[str, ...] = ()
     attention: Tensor | None = None
     """Weights (target pieces, source pieces), both with the end of sentence, where they were asked for."""
+    utility: float | None = None
+    """With minimum Bayes risk, what it is ranked by: its mean chrF (0 to 100) against the others that were found."""
 
     @property
     def length(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any
 
 from s2s_cli.config import DecodingConfig
@@ -40,9 +41,9 @@ class Guide:
         """
         config = self._config
         controls = self._everywhere
-        least = max(config.min_length, int(config.min_length_ratio * len(row)))
-        if least:
-            controls = (MinimumLength(self._tokenizer.target.specials.eos, least + 1), *controls)
+        least = max(config.min_length, math.ceil(round(config.min_length_ratio * len(row), 6)))
+        if least := min(least, config.max_length - 1):
+            controls = (MinimumLength(self._tokenizer.target.specials.eos, least), *controls)
         return Guidance(controls, self._seed(row) if config.search == "sampling" else 0)
 
     def limit(self, row: Any, guidance: Guidance) -> int:

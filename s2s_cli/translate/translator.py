@@ -26,6 +26,7 @@ from s2s_cli.device import (
     share_threads,
 )
 from s2s_cli.errors import UserError
+from s2s_cli.model.attention import NoAttention
 from s2s_cli.model.ensemble import Ensemble
 from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
 from s2s_cli.run import RunDirectory
@@ -34,6 +35,7 @@ from s2s_cli.search.loop import Model, decode
 from s2s_cli.translate.entry import Entry, Notices, Translation
 from s2s_cli.translate.guidance import Guide
 from s2s_cli.translate.lines import REPAIRS
+from s2s_cli.translate.mbr import by_utility
 
 TABLE_BYTES = 1 << 28
 MOST_WORKERS, WORKER_SENTENCES = 4, 16
@@ -84,11 +86,17 @@ class Translator:
         """
         config, tokenizer, model = load_model(run, checkpoint)
         given = {name: value for name, value in changes.items() if value is not None}
-        decoding = change(config.decoding, given, "decoding")
+        decoding = change(config.decoding.for_search(given.get("search")), given, "decoding")
         device = choose_device(decoding.device)
         if device.type == "cpu":
             keep_freed_memory()
         members = tuple(_member(other, at, run, tokenizer).to(device) for other, at in others)
+        blind = any(isinstance(one.decoder.attention, NoAttention) for one in (model, *members))
+        if blind and decoding.coverage_penalty:
+            raise UserError(
+                "coverage_penalty asks what attention left out, and a model with attention none has no attention: set "
+                "it to 0"
+            )
         return cls(model.to(device), tokenizer, decoding, device, others=members)
 
     def translate(self, sources: Sequence[Source | Entry]) -> list[list[Translation]]:
@@ -111,12 +119,14 @@ class Translator:
             else:
                 found[entry] = blank
         ended: set[Entry] = set()
-        model = self._made_ready(self.config.beam * sum(len(one.row) for one in asked.values()))
+        model = self._made_ready(self.config.hypotheses * sum(len(one.row) for one in asked.values()))
         order = sorted(asked, key=lambda entry: -len(asked[entry].row))
         for entry, hypotheses in zip(order, self._decode(model, [asked[entry] for entry in order]), strict=True):
             best = [self._translation(asked[entry].row, hypothesis) for hypothesis in hypotheses]
+            if self.config.mbr:
+                best = by_utility(best)
             found[entry] = best[: self.config.n_best]
-            if len(hypotheses[0].ids) + 1 >= self.config.max_length:
+            if best[0].length >= self.config.max_length:
                 ended.add(entry)
         self.notices.add(cut=sum(one in cut for one in entries), ended=sum(one in ended for one in entries))
         return [found[entry] for entry in entries]
@@ -187,10 +197,11 @@ class Translator:
     @contextmanager
     def _memory_explained(self) -> Iterator[None]:
         """A clear end where memory runs out."""
+        key = "samples" if self.config.search == "sampling" else "beam"
         try:
             yield
         except (RuntimeError, MemoryError) as error:
-            raise explain_memory(error, "lower decoding.batch_size or decoding.beam") or error from None
+            raise explain_memory(error, f"lower decoding.batch_size or decoding.{key}") or error from None
 
     def _translation(self, source: Any, hypothesis: Hypothesis) -> Translation:
         text = self.tokenizer.target.decode(hypothesis.ids).translate(REPAIRS).replace("\n", " ")
