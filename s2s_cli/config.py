@@ -501,7 +501,7 @@ class DecodingConfig(Section):
             )
         if self.mbr and self.hypotheses < 2:
             raise ValueError(f"mbr chooses among several translations: raise {key}, now {self.hypotheses}")
-        if self.beam % self.groups:
+        if self.hypotheses % self.groups:
             nearest = max(1, round(self.beam / self.groups)) * self.groups
             raise ValueError(
                 f"beam ({self.beam}) must be a multiple of beam_groups ({self.groups}): set beam to {nearest}"

@@ -77,7 +77,9 @@ def translate(
     seed: Annotated[int | None, typer.Option(metavar="N", help="sampling: other seeds draw otherwise.")] = None,
     mbr: Annotated[
         bool | None,
-        typer.Option("--mbr", help="Give what agrees most with all that was found (minimum Bayes risk, chrF)."),
+        typer.Option(
+            "--mbr/--no-mbr", help="Give what agrees most with all that was found (minimum Bayes risk, chrF)."
+        ),
     ] = None,
     repetition_penalty: Annotated[
         float | None, typer.Option(metavar="X", help="Over 1: pieces that were said are less probable.")
