@@ -103,6 +103,7 @@ def slow_search(
                     extensions.append((liked, total + said, (*ids, piece)))
             extensions = sorted(extensions, reverse=True)[: 2 * width]
             for _, total, ids in extensions[:width]:
+                chosen[EOS] += ids[-1] == EOS
                 if ids[-1] == EOS:
                     score = final_score(model, sentence, ids[:-1], total, config)
                     finished[group].append((score, total, ids[:-1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -86,7 +87,7 @@ def test_ties_keep_their_order_and_one_alone_stays() -> None:
 
 
 @pytest.fixture(scope="module")
-def make(tokenizer: Tokenizer) -> object:
+def make(tokenizer: Tokenizer) -> Callable[..., Translator]:
     torch.manual_seed(3)
     sizes = {"encoder": EncoderConfig(cell="gru", hidden_size=8), "decoder": DecoderConfig(cell="gru", hidden_size=16)}
     model = build_model(ModelConfig(**sizes, embedding_size=12), tokenizer).eval()
@@ -110,7 +111,9 @@ SEARCHES = [
 
 
 @pytest.mark.parametrize("keys", SEARCHES, ids=str)
-def test_the_translator_gives_what_agrees_most_with_all_that_search_found(keys: dict, make) -> None:  # noqa: ANN001
+def test_the_translator_gives_what_agrees_most_with_all_that_search_found(
+    keys: dict, make: Callable[..., Translator]
+) -> None:
     key = "samples" if "samples" in keys else "beam"
     every = make(**keys, n_best=keys[key]).translate(LINES)
     found = make(**keys, n_best=3, mbr=True).translate(LINES)
@@ -126,14 +129,14 @@ def test_the_translator_gives_what_agrees_most_with_all_that_search_found(keys: 
 
 
 @pytest.mark.parametrize("keys", SEARCHES, ids=str)
-def test_it_does_not_depend_on_the_batch(keys: dict, make) -> None:  # noqa: ANN001
+def test_it_does_not_depend_on_the_batch(keys: dict, make: Callable[..., Translator]) -> None:
     together = make(**keys, mbr=True, n_best=2).translate(LINES)
     alone = [make(**keys, mbr=True, n_best=2, batch_size=1).translate([line])[0] for line in LINES]
     for one, other in zip(together, alone, strict=True):
         assert [each.text for each in one] == [each.text for each in other]
 
 
-def test_samples_do_not_depend_on_workers(make, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN001
+def test_samples_do_not_depend_on_workers(make: Callable[..., Translator], monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [" ".join(pair) for pair in zip(LINES * 6, "abcdeinorstu" * 3, strict=False)]
     expected = make(search="sampling", samples=4, n_best=4).translate(lines)
     monkeypatch.setattr(translator_module, "WORKER_SENTENCES", 3)
@@ -142,7 +145,9 @@ def test_samples_do_not_depend_on_workers(make, monkeypatch: pytest.MonkeyPatch)
     assert [[one.text for one in group] for group in found] == [[one.text for one in group] for group in expected]
 
 
-def test_minimum_and_maximum_lengths_are_of_pieces_and_of_the_source(make, tokenizer: Tokenizer) -> None:  # noqa: ANN001
+def test_minimum_and_maximum_lengths_are_of_pieces_and_of_the_source(
+    make: Callable[..., Translator], tokenizer: Tokenizer
+) -> None:
     lines = [line for line in LINES if line]
     sizes = [len(row) for row in tokenizer.source.encode(lines)]
     for keys in ({"min_length": 11}, {"min_length_ratio": 1.5, "max_length": 50}, {"min_length_ratio": 2.0}):
@@ -156,6 +161,6 @@ def test_minimum_and_maximum_lengths_are_of_pieces_and_of_the_source(make, token
             assert group[0].length <= keys.get("max_length", int(0.1 * size) + 10)
 
 
-def test_a_minimum_beyond_the_ratio_makes_room(make) -> None:  # noqa: ANN001
+def test_a_minimum_beyond_the_ratio_makes_room(make: Callable[..., Translator]) -> None:
     ((one,),) = make(min_length=40, max_length=60, max_length_ratio=0.5).translate(["or"])
     assert len(one.ids) >= 40

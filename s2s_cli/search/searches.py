@@ -48,8 +48,9 @@ class Beam:
 
 
 class DiverseBeam(Beam):
-    """Groups of beams, one after the other; each avoids the pieces that those before it have just chosen (Vijayakumar
-    et al. 2018, algorithm 1, with the Hamming distance). The first is a beam search of its width."""
+    """Groups of beams, one after the other; each avoids the pieces that those before it have just chosen, the end of
+    sentence too (Vijayakumar et al. 2018, algorithm 1, with the Hamming distance). The first is a plain beam.
+    """
 
     def choose(self, extensions_BQV: Tensor, scores_BQ: Tensor, sentences: Sequence[Sentence | None]) -> Candidates:
         width = self.width
@@ -62,10 +63,16 @@ class DiverseBeam(Beam):
             best = largest(extensions_BQV[:, rows] - penalty_BV[:, None], scores_BQ[:, rows], 2 * width)
             scores_BM, tokens_BM, parents_BM = best
             found.append(Candidates(scores_BM + penalty_BV.gather(1, tokens_BM), tokens_BM, parents_BM + first))
-            living_BM = (scores_BM > -math.inf) & (tokens_BM != self.eos)
-            kept_BM = living_BM & (living_BM.cumsum(1) <= width)
-            count_BV.scatter_add_(1, tokens_BM, kept_BM.to(count_BV.dtype))
+            count_BV.scatter_add_(1, tokens_BM, self._taken(scores_BM, tokens_BM).to(count_BV.dtype))
         return Candidates(*(torch.cat(parts, dim=1) for parts in zip(*found, strict=True)))
+
+    def _taken(self, scores_BM: Tensor, tokens_BM: Tensor) -> Tensor:
+        """Which candidates of a group live on, or end among the first of its width."""
+        living_BM = tokens_BM != self.eos
+        ranks_BM = torch.where(
+            living_BM, living_BM.cumsum(1) - 1, torch.arange(tokens_BM.shape[1], device=tokens_BM.device)
+        )
+        return (ranks_BM < self.width) & (scores_BM > -math.inf)
 
     def gather(self, found: list[Hypothesis]) -> list[Hypothesis]:
         """What several groups found is given once."""
