@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -209,3 +210,18 @@ def test_features_are_sampled_by_what_they_hold(tmp_path: Path) -> None:
         found.append(output.read_text(encoding="utf-8"))
     assert found[0] == found[1]
     assert found[0].count("\n") == 2 * len((tmp_path / "test.tgt").read_text().splitlines())
+
+
+@pytest.mark.parametrize("model", ["diverse", "sampling"])
+def test_a_run_is_evaluated_as_it_decodes(model: str, runs: Path) -> None:
+    files = "--source", runs / "test.src", "--reference", runs / "test.tgt"
+    report = runs / "scores.json"
+    assert invoke("evaluate", "-m", runs / "runs" / model, *files, "--no-cache", "--json", report) is None
+    hypotheses = runs / "hypotheses"
+    options = "--input", runs / "test.src", "--output", hypotheses, "--n-best", 1
+    assert invoke("translate", "-m", runs / "runs" / model, *options) is None
+    again = runs / "again.json"
+    of_file = "--hypothesis", hypotheses, "--reference", runs / "test.tgt", "--tokenize", "none"
+    assert invoke("evaluate", *of_file, "--json", again) is None
+    scores = [json.loads(path.read_text())["scores"]["chrf"]["value"] for path in (report, again)]
+    assert scores[0] == pytest.approx(scores[1])

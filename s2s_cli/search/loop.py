@@ -100,6 +100,7 @@ class _Stepper:
         self.stopping, self.ranking = config.stopping, Ranking(config)
         self.keep_attention = keep_attention or bool(self.ranking.coverage)
         self.found: list[list[Hypothesis]] = []
+        self.free = self._pools()  # of rows that hold no sentence
 
     def begin(self, sources: Sources) -> Flight:
         """Encodes sentences and takes their first step, which needs one hypothesis of each only."""
@@ -108,7 +109,7 @@ class _Stepper:
         guidance = sources.guidance or [Guidance()] * size
         flight = Flight(
             [
-                Sentence(number, length, [Pool(self.search.collects) for _ in range(self.search.groups)], asked)
+                Sentence(number, length, self._pools(), asked)
                 for (number, length), asked in zip(numbered, guidance, strict=True)
             ],
             *self.model.encode(sources.source, sources.src_len_B),
@@ -121,6 +122,9 @@ class _Stepper:
         self.found += [[] for _ in range(size)]
         self.advance(flight)
         return flight
+
+    def _pools(self) -> list[Pool]:
+        return [Pool(self.search.collects) for _ in range(self.search.groups)]
 
     def advance(self, flight: Flight) -> None:
         """One step: extends all hypotheses, keeps the best, and frees the rows of the sentences that are done."""
@@ -155,9 +159,10 @@ class _Stepper:
             return limit_B1
         if self.stopping == "early":
             return length_B1
-        none = [False] * self.search.groups
-        full = [[pool.ended >= self.search.width for pool in s.pools] if s else none for s in flight.sentences]
-        return torch.where(torch.tensor(full, device=length_B1.device), length_B1, limit_B1)
+        enough = self.search.width
+        pools = [pool for sentence in flight.sentences for pool in (sentence.pools if sentence else self.free)]
+        full_BG = torch.tensor([pool.ended >= enough for pool in pools]).view(len(flight.sentences), -1)
+        return torch.where(full_BG.to(length_B1.device), length_B1, limit_B1)
 
     def _extend(self, step: Step, flight: Flight) -> tuple[Candidates, Tensor]:
         """The extensions that are allowed and that the search considers, and what the model gives each (B, M)."""
