@@ -90,11 +90,10 @@ class Sampling(Beam):
     """
 
     def choose(self, extensions_BQV: Tensor, scores_BQ: Tensor, sentences: Sequence[Sentence | None]) -> Candidates:
-        count, size = self.hypotheses, extensions_BQV.shape[2]
+        count = self.hypotheses
         best_BQ1 = extensions_BQV.amax(-1, keepdim=True)  # taken off first: a small temperature must not overflow
-        allowed_BQV = self._truncated((extensions_BQV - best_BQ1) / self.config.temperature).expand(-1, count, -1)
-        noise_BQV = torch.stack([self._noise(sentence, count, size) for sentence in sentences])
-        tokens_BQ = (allowed_BQV + noise_BQV.to(extensions_BQV.device)).argmax(-1)
+        allowed_BQV = self._truncated((extensions_BQV - best_BQ1) / self.config.temperature)
+        tokens_BQ = torch.stack([self._draw(*pair) for pair in zip(sentences, allowed_BQV, strict=True)])
         said_BQ = extensions_BQV.expand(-1, count, -1).gather(2, tokens_BQ[:, :, None]).squeeze(2)
         parents_Q = torch.arange(count, device=tokens_BQ.device) % extensions_BQV.shape[1]
         return Candidates(scores_BQ[:, parents_Q] + said_BQ, tokens_BQ, parents_Q.expand_as(tokens_BQ))
@@ -117,11 +116,13 @@ class Sampling(Beam):
             forbidden_BQV |= torch.zeros_like(forbidden_BQV).scatter(2, order_BQV, beyond_BQV)
         return scores_BQV.masked_fill(forbidden_BQV, -math.inf)
 
-    def _noise(self, sentence: Sentence | None, count: int, size: int) -> Tensor:
+    def _draw(self, sentence: Sentence | None, allowed_QV: Tensor) -> Tensor:
+        """A piece for each hypothesis of a sentence, (Q)."""
         if sentence is None:
-            return torch.zeros(count, size)
-        uniform_QV = torch.rand(count, size, generator=sentence.generator)
-        return -torch.log(-torch.log(uniform_QV.clamp_(min=1e-20, max=1 - 2**-24)))
+            return torch.zeros(self.hypotheses, dtype=torch.int64, device=allowed_QV.device)
+        uniform_QV = torch.rand(self.hypotheses, allowed_QV.shape[1], generator=sentence.generator)
+        noise_QV = uniform_QV.clamp_(min=1e-20, max=1 - 2**-24).log_().neg_().log_().neg_()
+        return (allowed_QV + noise_QV.to(allowed_QV.device)).argmax(-1)
 
 
 SEARCHES: dict[str, type[Beam]] = {"beam": Beam, "diverse": DiverseBeam, "sampling": Sampling}

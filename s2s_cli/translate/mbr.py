@@ -31,9 +31,9 @@ def by_utility(translations: Sequence[Translation]) -> list[Translation]:
     weight_N = torch.tensor([count[text] for text in first], dtype=torch.float64)
     utility_NN = chrf(list(first))
     others = max(1, len(translations) - 1)  # a translation is not its own reference
-    utility_N = (utility_NN @ weight_N - utility_NN.diagonal()) / others
-    found = [replace(one, utility=value) for one, value in zip(first.values(), utility_N.tolist(), strict=True)]
-    return sorted(found, key=lambda one: -(one.utility or 0.0))
+    utility_N = ((utility_NN @ weight_N - utility_NN.diagonal()) / others).round(decimals=9)  # rounding makes no ranks
+    ranked = zip(utility_N.tolist(), first.values(), strict=True)
+    return [replace(one, utility=value) for value, one in sorted(ranked, key=lambda pair: -pair[0])]
 
 
 def chrf(texts: Sequence[str]) -> Tensor:
