@@ -16,7 +16,7 @@ from test_search import BOS, EOS, Ids, Toy, assert_alike, assert_same, ragged
 from s2s_cli.config import DecoderConfig, DecodingConfig, EncoderConfig, ModelConfig
 from s2s_cli.data.batches import Batch, pad_rows
 from s2s_cli.model.seq2seq import Seq2Seq
-from s2s_cli.search import loop
+from s2s_cli.search import loop, searches
 from s2s_cli.search.flight import Guidance, Sources
 from s2s_cli.search.loop import decode
 
@@ -144,9 +144,13 @@ LIMITED = [
 ]
 
 
+@pytest.mark.parametrize("mostly", [1, 128])
 @pytest.mark.parametrize("keys", LIMITED, ids=str)
-def test_samples_follow_the_exact_distribution(keys: dict[str, object]) -> None:
+def test_samples_follow_the_exact_distribution(
+    keys: dict[str, object], mostly: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By Pearson's chi-square, translations expected fewer than five times taken together."""
+    monkeypatch.setattr(searches, "MOSTLY_ENOUGH", mostly)
     model, sentence, limit = Toy(3, size=5, sharpness=1.0), 7, 4
     config = sampling(samples=1000, n_best=1000, **keys)
     seeds = list(range(20))

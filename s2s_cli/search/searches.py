@@ -16,6 +16,8 @@ from s2s_cli.config import DecodingConfig
 from s2s_cli.model.output import largest
 from s2s_cli.search.flight import Hypothesis, Sentence
 
+MOSTLY_ENOUGH = 128  # pieces that are looked at for top_p, before all are sorted
+
 
 class Candidates(NamedTuple):
     """The extensions that a search considers: group after group, and in each those first that it likes best."""
@@ -85,44 +87,53 @@ class DiverseBeam(Beam):
 class Sampling(Beam):
     """Draws each piece by its probability; each hypothesis is a group of its own.
 
-    What a sentence draws comes from its own seed, so that it depends on no other. A draw is the argmax of the
-    log-probabilities plus Gumbel noise: rounding, which differs with the batch, hardly ever changes it.
+    What a sentence draws comes from its own seed, so that it depends on no other. Of exponential noise over probability
+    the least is drawn: rounding, which differs with the batch, hardly ever changes that.
     """
 
     def choose(self, extensions_BQV: Tensor, scores_BQ: Tensor, sentences: Sequence[Sentence | None]) -> Candidates:
-        count = self.hypotheses
-        best_BQ1 = extensions_BQV.amax(-1, keepdim=True)  # taken off first: a small temperature must not overflow
-        allowed_BQV = self._truncated((extensions_BQV - best_BQ1) / self.config.temperature)
-        tokens_BQ = torch.stack([self._draw(*pair) for pair in zip(sentences, allowed_BQV, strict=True)])
-        said_BQ = extensions_BQV.expand(-1, count, -1).gather(2, tokens_BQ[:, :, None]).squeeze(2)
-        parents_Q = torch.arange(count, device=tokens_BQ.device) % extensions_BQV.shape[1]
+        tokens_BQ = torch.stack([self._draw(*pair) for pair in zip(sentences, extensions_BQV, strict=True)])
+        said_BQ = extensions_BQV.expand(-1, self.hypotheses, -1).gather(2, tokens_BQ[:, :, None]).squeeze(2)
+        parents_Q = torch.arange(self.hypotheses, device=tokens_BQ.device) % extensions_BQV.shape[1]
         return Candidates(scores_BQ[:, parents_Q] + said_BQ, tokens_BQ, parents_Q.expand_as(tokens_BQ))
 
-    def _truncated(self, scores_BQV: Tensor) -> Tensor:
-        """Without what is too improbable to be drawn."""
-        config = self.config
-        probabilities_BQV = torch.softmax(scores_BQV, dim=-1)
-        forbidden_BQV = torch.zeros_like(scores_BQV, dtype=torch.bool)
-        if config.min_p:  # Nguyen et al. 2024
-            forbidden_BQV |= probabilities_BQV < config.min_p * probabilities_BQV.amax(-1, keepdim=True)
-        if config.top_k or config.top_p < 1:
-            sorted_BQV, order_BQV = probabilities_BQV.sort(dim=-1, descending=True, stable=True)
-            beyond_BQV = torch.zeros_like(forbidden_BQV)
-            if config.top_p < 1:  # Holtzman et al. 2020: the one that crosses stays
-                beyond_BQV |= sorted_BQV.cumsum(-1) - sorted_BQV >= config.top_p
-            if config.top_k:  # Fan et al. 2018
-                beyond_BQV[:, :, config.top_k :] = True
-            beyond_BQV[:, :, 0] = False
-            forbidden_BQV |= torch.zeros_like(forbidden_BQV).scatter(2, order_BQV, beyond_BQV)
-        return scores_BQV.masked_fill(forbidden_BQV, -math.inf)
-
-    def _draw(self, sentence: Sentence | None, allowed_QV: Tensor) -> Tensor:
+    def _draw(self, sentence: Sentence | None, extensions_QV: Tensor) -> Tensor:
         """A piece for each hypothesis of a sentence, (Q)."""
         if sentence is None:
-            return torch.zeros(self.hypotheses, dtype=torch.int64, device=allowed_QV.device)
-        uniform_QV = torch.rand(self.hypotheses, allowed_QV.shape[1], generator=sentence.generator)
-        noise_QV = uniform_QV.clamp_(min=1e-20, max=1 - 2**-24).log_().neg_().log_().neg_()
-        return (allowed_QV + noise_QV.to(allowed_QV.device)).argmax(-1)
+            return torch.zeros(self.hypotheses, dtype=torch.int64, device=extensions_QV.device)
+        best_Q1 = extensions_QV.amax(-1, keepdim=True)  # taken off first: a small temperature must not overflow
+        shares_QV = self._truncated(((extensions_QV - best_Q1) / self.config.temperature).exp_())
+        uniform_QV = torch.rand(self.hypotheses, shares_QV.shape[1], generator=sentence.generator)
+        noise_QV = uniform_QV.clamp_(min=1e-20, max=1 - 2**-24).log_().to(shares_QV.device)
+        return (shares_QV / noise_QV).argmin(-1)  # the noise is negative
+
+    def _truncated(self, shares_QV: Tensor) -> Tensor:
+        """Without what is too improbable to be drawn.
+
+        Args:
+            shares_QV: the probability of each piece over that of the best.
+        """
+        config = self.config
+        kept_QV = (
+            shares_QV.masked_fill(shares_QV < config.min_p, 0) if config.min_p else shares_QV
+        )  # Nguyen et al. 2024
+        if config.top_k or config.top_p < 1:
+            enough_Q1 = config.top_p * shares_QV.sum(-1, keepdim=True)
+            first_QM, index_QM = self._most_probable(shares_QV, enough_Q1)
+            if config.top_p < 1:  # Holtzman et al. 2020: the one that crosses stays
+                beyond_QM = first_QM.cumsum(-1) - first_QM >= enough_Q1
+                beyond_QM[:, 0] = False
+                index_QM = torch.where(beyond_QM, index_QM[:, :1], index_QM)
+            kept_QV = torch.zeros_like(kept_QV).scatter(1, index_QM, kept_QV.gather(1, index_QM))
+        return kept_QV
+
+    def _most_probable(self, shares_QV: Tensor, enough_Q1: Tensor) -> tuple[Tensor, Tensor]:
+        """The top_k (Fan et al. 2018), or at least as many as have enough together: shares and pieces, (Q, M) each."""
+        size = shares_QV.shape[1]
+        if count := self.config.top_k:
+            return shares_QV.topk(min(count, size))
+        first_QM, index_QM = shares_QV.topk(min(MOSTLY_ENOUGH, size))
+        return (first_QM, index_QM) if (first_QM.sum(-1) >= enough_Q1[:, 0]).all() else shares_QV.topk(size)
 
 
 SEARCHES: dict[str, type[Beam]] = {"beam": Beam, "diverse": DiverseBeam, "sampling": Sampling}
