@@ -16,7 +16,7 @@ from s2s_cli.config import DecodingConfig
 from s2s_cli.model.output import largest
 from s2s_cli.search.flight import Hypothesis, Sentence
 
-MOSTLY_ENOUGH = 128  # pieces that are looked at for top_p, before all are sorted
+MOSTLY_ENOUGH = 64  # pieces that are looked at for top_p, before all are sorted
 
 
 class Candidates(NamedTuple):
@@ -113,10 +113,9 @@ class Sampling(Beam):
         Args:
             shares_QV: the probability of each piece over that of the best.
         """
-        config = self.config
-        kept_QV = (
-            shares_QV.masked_fill(shares_QV < config.min_p, 0) if config.min_p else shares_QV
-        )  # Nguyen et al. 2024
+        config, kept_QV = self.config, shares_QV
+        if config.min_p:  # Nguyen et al. 2024
+            kept_QV = shares_QV.masked_fill(shares_QV < config.min_p, 0)
         if config.top_k or config.top_p < 1:
             enough_Q1 = config.top_p * shares_QV.sum(-1, keepdim=True)
             first_QM, index_QM = self._most_probable(shares_QV, enough_Q1)
@@ -133,7 +132,8 @@ class Sampling(Beam):
         if count := self.config.top_k:
             return shares_QV.topk(min(count, size))
         first_QM, index_QM = shares_QV.topk(min(MOSTLY_ENOUGH, size))
-        return (first_QM, index_QM) if (first_QM.sum(-1) >= enough_Q1[:, 0]).all() else shares_QV.topk(size)
+        enough = bool((first_QM.sum(-1) >= enough_Q1[:, 0]).all())
+        return (first_QM, index_QM) if enough else shares_QV.sort(dim=-1, descending=True)
 
 
 SEARCHES: dict[str, type[Beam]] = {"beam": Beam, "diverse": DiverseBeam, "sampling": Sampling}
