@@ -74,10 +74,21 @@ def search(model: Ensemble | SearchModel, config: DecodingConfig, size: int) -> 
     return decode(model, batches, config, bos=2, eos=3, suppress=[0, 2], keep_attention=True)
 
 
-@pytest.mark.parametrize("beam", [1, 3])
+SEARCHES = [
+    pytest.param(DecodingConfig(beam=1), id="greedy"),
+    pytest.param(DecodingConfig(beam=3), id="beam"),
+    pytest.param(DecodingConfig(beam=3, n_best=3, coverage_penalty=0.3, normalization="average"), id="coverage"),
+    pytest.param(DecodingConfig(search="diverse", beam=4, n_best=4), id="diverse"),
+    pytest.param(DecodingConfig(search="sampling", samples=4, n_best=4, top_p=0.9), id="sampling"),
+]
+
+
+@pytest.mark.parametrize("config", SEARCHES)
 @pytest.mark.parametrize("combine", sorted(COMBINATIONS))
-def test_one_sentence_alone_gives_what_many_together_give(combine: str, beam: int, members: list[Seq2Seq]) -> None:
-    ensemble, config = ready(members, combine), DecodingConfig(beam=beam)
+def test_one_sentence_alone_gives_what_many_together_give(
+    combine: str, config: DecodingConfig, members: list[Seq2Seq]
+) -> None:
+    ensemble = ready(members, combine)
     alone = search(ensemble, config, 1)
     ensemble.make_table()
     for group, other in zip(search(ensemble, config, 3), alone, strict=True):
@@ -86,11 +97,11 @@ def test_one_sentence_alone_gives_what_many_together_give(combine: str, beam: in
             assert item.score == pytest.approx(wanted.score, abs=1e-5)
 
 
-@pytest.mark.parametrize("beam", [1, 3])
+@pytest.mark.parametrize("config", SEARCHES)
 @pytest.mark.parametrize("combine", sorted(COMBINATIONS))
-def test_a_model_thrice_is_the_model(combine: str, beam: int, members: list[Seq2Seq]) -> None:
+def test_a_model_thrice_is_the_model(combine: str, config: DecodingConfig, members: list[Seq2Seq]) -> None:
     for member in members:
-        one, config = SearchModel(member, torch.float32), DecodingConfig(beam=beam)
+        one = SearchModel(member, torch.float32)
         for group, other in zip(search(ready([member] * 3, combine), config, 4), search(one, config, 4), strict=True):
             assert [item.ids for item in group] == [item.ids for item in other]
             assert group[0].score == pytest.approx(other[0].score, abs=1e-5)

@@ -1,6 +1,7 @@
 """Sentences that are searched together, and what is found of each.
 
-Shapes: B rows, one sentence each, Q hypotheses of each, S source, T target, F width of a feature vector.
+Shapes: B rows, one sentence each, Q hypotheses of each, G groups of them, S source, T target, F width of a feature
+vector.
 """
 
 from __future__ import annotations
@@ -40,14 +41,17 @@ class Hypothesis:
 
 
 class Pool:
-    """The best finished hypotheses of one sentence: (score, step, row, log-probability of the end)."""
+    """The best finished hypotheses of one group: (score, step, row, log-probability of the end)."""
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.ended = 0
+        """Hypotheses that were added, kept or not."""
         self.items: list[tuple[float, int, int, float]] = []
 
     def add(self, score: float, step: int, row: int, end: float) -> None:
         """Takes a hypothesis up, if it is good enough: the step at which it ended, and which one it continues."""
+        self.ended += 1
         item = (score, -step, -row, end)  # of equal scores, the earlier one stays
         (heapq.heappush if len(self.items) < self.size else heapq.heappushpop)(self.items, item)
 
@@ -96,10 +100,9 @@ class Sentence:
 
     number: int
     source_length: int
-    pool: Pool
+    pools: list[Pool]
+    """One for each group of hypotheses."""
     guidance: Guidance
-    ended: int = 0
-    """Hypotheses that have ended."""
     trail: list[tuple[Past, int]] = field(default_factory=list)
     """Its steps, and its row in each."""
     states: list[tuple[Any, ...]] = field(default_factory=list)
@@ -123,7 +126,8 @@ class Sentence:
 
     def hypotheses(self) -> list[Hypothesis]:
         """The best first."""
-        return [self._trace(*item) for item in sorted(self.pool.items)[::-1]]
+        items = sorted(item for pool in self.pools for item in pool.items)
+        return [self._trace(*item) for item in items[::-1]]
 
     def weights(self, step: int, query: int) -> Tensor | None:
         """The attention, where it is kept, of the hypothesis that ends at a step and continues one: (T, S)."""
@@ -182,8 +186,8 @@ class Flight:
     """Log-probabilities so far; minus infinity where there is no hypothesis."""
     length_B: Tensor
     limit_B: Tensor
-    threshold_B: Tensor
-    """What a finished hypothesis must exceed to count."""
+    threshold_BG: Tensor
+    """What a finished hypothesis of each group must exceed to count."""
 
     def rows(self, *, free: bool) -> list[int]:
         """The rows that are free, or those that are not."""
@@ -212,7 +216,7 @@ class Flight:
 
     @property
     def _tensors(self) -> tuple[Tensor, ...]:
-        return self.tokens_BQ, self.scores_BQ, self.length_B, self.limit_B, self.threshold_B
+        return self.tokens_BQ, self.scores_BQ, self.length_B, self.limit_B, self.threshold_BG
 
     def _hypotheses(self, rows: Tensor) -> Tensor:
         queries = self.tokens_BQ.shape[1]

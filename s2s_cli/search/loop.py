@@ -2,7 +2,8 @@
 chooses, and finished hypotheses are ranked.
 
 A sentence that is done makes room for the next one, so that the products stay large until the last.
-Shapes: B sentences searched together, Q hypotheses of each at this step, M candidates, S source, V vocabulary.
+Shapes: B sentences searched together, Q hypotheses of each at this step, G groups of them, W their width, M candidates,
+F those of them that end, S source, V vocabulary.
 """
 
 from __future__ import annotations
@@ -96,10 +97,10 @@ class _Stepper:
         keep_attention: bool,
     ) -> None:
         self.model, self.filters, self.search, self.bos = model, filters, search, bos
-        self.width = search.hypotheses // search.groups
         self.stopping, self.ranking = config.stopping, Ranking(config)
         self.keep_attention = keep_attention or bool(self.ranking.coverage)
         self.found: list[list[Hypothesis]] = []
+        self.free = self._pools()  # of rows that hold no sentence
 
     def begin(self, sources: Sources) -> Flight:
         """Encodes sentences and takes their first step, which needs one hypothesis of each only."""
@@ -108,7 +109,7 @@ class _Stepper:
         guidance = sources.guidance or [Guidance()] * size
         flight = Flight(
             [
-                Sentence(number, length, Pool(self.search.collects), asked)
+                Sentence(number, length, self._pools(), asked)
                 for (number, length), asked in zip(numbered, guidance, strict=True)
             ],
             *self.model.encode(sources.source, sources.src_len_B),
@@ -116,11 +117,14 @@ class _Stepper:
             scores_BQ=torch.zeros(size, 1, device=device),
             length_B=torch.zeros(size, dtype=torch.int64, device=device),
             limit_B=sources.limit_B.clone(),
-            threshold_B=torch.full((size,), -math.inf, device=device),
+            threshold_BG=torch.full((size, self.search.groups), -math.inf, device=device),
         )
         self.found += [[] for _ in range(size)]
         self.advance(flight)
         return flight
+
+    def _pools(self) -> list[Pool]:
+        return [Pool(self.search.collects) for _ in range(self.search.groups)]
 
     def advance(self, flight: Flight) -> None:
         """One step: extends all hypotheses, keeps the best, and frees the rows of the sentences that are done."""
@@ -136,26 +140,29 @@ class _Stepper:
                 if sentence.guidance.controls:
                     sentence.follow(past.tokens[row], past.parents[row])
         self._take_finished(found, said_BM, flight)
-        best_B = scores_BQ.amax(1)
-        done_B = self.ranking.normalized(best_B, self._longest(flight)) <= flight.threshold_B
-        self._land(flight, done_B)
-        first_B1 = torch.arange(len(done_B), device=done_B.device)[:, None] * queries
+        scores_BGW = self._grouped(scores_BQ)
+        done_BG = self.ranking.normalized(scores_BGW.amax(2), self._longest(flight)) <= flight.threshold_BG
+        self._land(flight, done_BG.all(1))
+        first_B1 = torch.arange(len(done_BG), device=done_BG.device)[:, None] * queries
         flight.state = step.state.select((first_B1 + parents_BQ).flatten())
-        flight.tokens_BQ, flight.scores_BQ = tokens_BQ, scores_BQ.masked_fill(done_B[:, None], -math.inf)
+        flight.tokens_BQ = tokens_BQ
+        flight.scores_BQ = scores_BGW.masked_fill(done_BG[:, :, None], -math.inf).flatten(1)
 
     def _longest(self, flight: Flight) -> Tensor:
-        """The length at which the best living hypothesis of each sentence is held against the ended ones.
+        """The length, (B, G) or (B, 1), at which the best living hypothesis of a group is held against the ended ones.
 
         At its limit it has the best score that it may still reach, if it loses no more; at its present length, the
         score that it has. A search that is full when enough have ended still waits for one that is better so far.
         """
+        length_B1, limit_B1 = flight.length_B[:, None], flight.limit_B[:, None]
         if self.stopping == "exact":
-            return flight.limit_B
+            return limit_B1
         if self.stopping == "early":
-            return flight.length_B
-        enough = self.search.hypotheses
-        full = [sentence is not None and sentence.ended >= enough for sentence in flight.sentences]
-        return torch.where(torch.tensor(full, device=flight.length_B.device), flight.length_B, flight.limit_B)
+            return length_B1
+        enough = self.search.width
+        pools = [pool for sentence in flight.sentences for pool in (sentence.pools if sentence else self.free)]
+        full_BG = torch.tensor([pool.ended >= enough for pool in pools]).view(len(flight.sentences), -1)
+        return torch.where(full_BG.to(length_B1.device), length_B1, limit_B1)
 
     def _extend(self, step: Step, flight: Flight) -> tuple[Candidates, Tensor]:
         """The extensions that are allowed and that the search considers, and what the model gives each (B, M)."""
@@ -188,13 +195,13 @@ class _Stepper:
         ends_BGM = self._grouped(found.tokens_BM) == self.search.eos
         count = ends_BGM.shape[2]
         place_BGM = torch.arange(count, device=ends_BGM.device) + count * ends_BGM
-        index_BGW = place_BGM.topk(min(self.width, count), largest=False).indices
+        index_BGW = place_BGM.topk(min(self.search.width, count), largest=False).indices
         scores_BM = found.scores_BM.masked_fill(ends_BGM.flatten(1), -math.inf)
         chosen = []
         for values_BM, filler in ((scores_BM, -math.inf), (found.tokens_BM, 0), (found.parents_BM, 0), (said_BM, 0)):
             values_BGW = self._grouped(values_BM).gather(2, index_BGW)
             if (
-                missing := self.width - values_BGW.shape[2]
+                missing := self.search.width - values_BGW.shape[2]
             ):  # at first a small vocabulary has fewer extensions than that
                 values_BGW = pad(values_BGW, (0, missing), value=filler)
             chosen.append(values_BGW.flatten(1))
@@ -206,30 +213,30 @@ class _Stepper:
         return values_BM.view(len(values_BM), self.search.groups, -1)
 
     def _take_finished(self, found: Candidates, said_BM: Tensor, flight: Flight) -> None:
-        """Puts the candidates that end, of those ranked within their group's width, into the pools of their
-        sentences."""
+        """Puts the candidates that end, of those ranked within their group's width, into the pools of their groups."""
         finished_BM = (found.tokens_BM == self.search.eos) & (found.scores_BM > -math.inf)
-        self._grouped(finished_BM)[:, :, self.width :] = False
+        self._grouped(finished_BM)[:, :, self.search.width :] = False
         rows_F, ranks_F = finished_BM.nonzero(as_tuple=True)
         if not len(rows_F):
             return
         totals, parents = found.scores_BM[rows_F, ranks_F].tolist(), found.parents_BM[rows_F, ranks_F].tolist()
-        ends = said_BM[rows_F, ranks_F].tolist()
-        changed: dict[int, float] = {}
-        for row, total, parent, end in zip(rows_F.tolist(), totals, parents, ends, strict=True):
+        ends, groups_F = said_BM[rows_F, ranks_F].tolist(), ranks_F // (said_BM.shape[1] // self.search.groups)
+        pools: list[Pool] = []
+        for row, group, total, parent, end in zip(
+            rows_F.tolist(), groups_F.tolist(), totals, parents, ends, strict=True
+        ):
             sentence = flight.sentences[row]
             assert sentence, "a free row has no hypotheses"
             number = len(sentence.trail) - 1
             weights_TS = sentence.weights(number, parent) if self.ranking.coverage else None
-            sentence.pool.add(self.ranking.score(total, number + 1, weights_TS), number, parent, end)
-            sentence.ended += 1
-            changed[row] = sentence.pool.threshold
-        flight.threshold_B[list(changed)] = flight.threshold_B.new_tensor(list(changed.values()))
+            pools.append(sentence.pools[group])
+            pools[-1].add(self.ranking.score(total, number + 1, weights_TS), number, parent, end)
+        flight.threshold_BG[rows_F, groups_F] = flight.threshold_BG.new_tensor([pool.threshold for pool in pools])
 
     def _land(self, flight: Flight, done_B: Tensor) -> None:
         """Frees the rows of sentences that are done."""
         flight.limit_B.masked_fill_(done_B, NO_LIMIT)
         for row in done_B.nonzero().flatten().tolist():
             if sentence := flight.sentences[row]:
-                self.found[sentence.number] = sentence.hypotheses()
+                self.found[sentence.number] = self.search.gather(sentence.hypotheses())
                 flight.sentences[row] = None

@@ -85,13 +85,17 @@ class Control:
 
 @dataclass(frozen=True)
 class MinimumLength(Control):
-    """No end before a number of pieces, the end counted."""
+    """No end before a number of pieces."""
 
     eos: int
     pieces: int
 
+    @property
+    def least(self) -> int:  # type: ignore[override]
+        return self.pieces
+
     def start(self) -> int:
-        return 1
+        return 0
 
     def after(self, state: int, piece: int) -> int:
         return state + 1

@@ -20,9 +20,12 @@ def validate(parts: Parts, stop: StopRequest) -> tuple[dict[str, float], list[Sa
         Stopped: between batches, after a signal.
     """
     training = parts.config.training
-    beam = training.validation_beam or parts.config.decoding.beam
-    changes = {"beam": beam, "n_best": 1, "device": str(parts.device)}
-    decoding = DecodingConfig.model_validate({**parts.config.decoding.model_dump(), **changes})
+    changes: dict[str, object] = {"n_best": 1, "device": str(parts.device)}
+    decoding = parts.config.decoding
+    if training.validation_beam:
+        decoding = decoding.for_search("beam")
+        changes |= {"beam": training.validation_beam, "mbr": False}
+    decoding = DecodingConfig.model_validate({**decoding.model_dump(), **changes})
     assert parts.valid.texts is not None
     sources, references = parts.valid.texts
     every = range(len(parts.valid))

@@ -33,7 +33,7 @@ class Translation:
 
     text: str
     score: float
-    """What it is ranked by: its log-probability in nats over the length penalty; 0 for a blank line."""
+    """What search ranks it by: its log-probability in nats over the length penalty; 0 for a blank line."""
     ids: tuple[int, ...] = ()
     """Target pieces, the end of sentence left out."""
     token_scores: tuple[float, ...] = ()
@@ -47,6 +47,8 @@ class Translation:
     source_words: Words = ()
     target_words: Words = ()
     """Of each of those pieces the words that it is part of, in the text that was given and in this one."""
+    utility: float | None = None
+    """With minimum Bayes risk, what it is ranked by: its mean chrF (0 to 100) against the others that were found."""
 
     @property
     def log_probability(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any
 
 from s2s_cli.config import DecodingConfig
@@ -42,9 +43,9 @@ class Guide:
         if entry.target is not None:
             return Guidance((Exactly((*entry.target, eos)),))
         controls = self._everywhere
-        least = max(config.min_length, int(config.min_length_ratio * len(row)))
-        if least:
-            controls = (MinimumLength(eos, least + 1), *controls)
+        least = max(config.min_length, math.ceil(round(config.min_length_ratio * len(row), 6)))
+        if least := min(least, config.max_length - 1):
+            controls = (MinimumLength(eos, least), *controls)
         return Guidance(controls, self._seed(row) if config.search == "sampling" else 0)
 
     def limit(self, row: Any, guidance: Guidance) -> int:

@@ -36,6 +36,7 @@ from s2s_cli.search.loop import Model, decode
 from s2s_cli.translate.entry import Entry, Notices, Translation
 from s2s_cli.translate.guidance import Guide
 from s2s_cli.translate.lines import BLANKS, REPAIRS
+from s2s_cli.translate.mbr import by_utility
 
 TABLE_BYTES = 1 << 28
 MOST_WORKERS, WORKER_SENTENCES = 4, 16
@@ -86,11 +87,17 @@ class Translator:
         """
         config, tokenizer, model = load_model(run, checkpoint)
         given = {name: value for name, value in changes.items() if value is not None}
-        decoding = change(config.decoding, given, "decoding")
+        decoding = change(config.decoding.for_search(given.get("search")), given, "decoding")
         device = choose_device(decoding.device)
         if device.type == "cpu":
             keep_freed_memory()
         members = tuple(_member(other, at, run, tokenizer).to(device) for other, at in others)
+        blind = any(isinstance(one.decoder.attention, NoAttention) for one in (model, *members))
+        if blind and decoding.coverage_penalty:
+            raise UserError(
+                "coverage_penalty asks what attention left out, and a model with attention none has no attention: set "
+                "it to 0"
+            )
         return cls(model.to(device), tokenizer, decoding, device, others=members)
 
     def look(self, asked_by: str) -> None:
@@ -130,12 +137,14 @@ class Translator:
             else:
                 found[entry] = blank
         ended: set[Entry] = set()
-        model = self._made_ready(self.config.beam * sum(len(one.row) for one in asked.values()))
+        model = self._made_ready(self.config.hypotheses * sum(len(one.row) for one in asked.values()))
         order = sorted(asked, key=lambda entry: -len(asked[entry].row))
         for entry, hypotheses in zip(order, self._decode(model, [asked[entry] for entry in order]), strict=True):
             best = [self._translation(entry.source, asked[entry].row, hypothesis) for hypothesis in hypotheses]
+            if self.config.mbr:
+                best = by_utility(best)
             found[entry] = best[: self.config.n_best]
-            if len(hypotheses[0].ids) + 1 >= self.config.max_length:
+            if best[0].length >= self.config.max_length:
                 ended.add(entry)
         cuts, ends = (sum(one in which for one in entries) for which in (cut, ended))
         self.notices.add(sources=len(entries), cut=cuts, ended=ends)
@@ -207,10 +216,11 @@ class Translator:
     @contextmanager
     def _memory_explained(self) -> Iterator[None]:
         """A clear end where memory runs out."""
+        key = "samples" if self.config.search == "sampling" else "beam"
         try:
             yield
         except (RuntimeError, MemoryError) as error:
-            raise explain_memory(error, "lower decoding.batch_size or decoding.beam") or error from None
+            raise explain_memory(error, f"lower decoding.batch_size or decoding.{key}") or error from None
 
     def _translation(self, source: Source, row: Any, hypothesis: Hypothesis) -> Translation:
         target = self.tokenizer.target

@@ -1,0 +1,227 @@
+"""The searches by the real command: every option does something, contradictions are refused in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import toy
+from typer.testing import CliRunner
+
+from s2s_cli.cli.main import app
+from s2s_cli.errors import UserError
+
+LINES = b"copy a b\n\nreverse c d e f\ncopy a b\ncopy h g f e\nreverse a\n"
+COUNT = LINES.count(b"\n")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs that hardly learned, so that much is possible: of a plain config, and of ones with searches of their own."""
+    folder = tmp_path_factory.mktemp("searches")
+    own = {
+        "plain": {},
+        "other": {"training__seed": 2, "tokenizer__model": "runs/plain/tokenizer/shared.model"},
+        "greedy": {"decoding__beam": 1, "decoding__stopping": "early", "model__attention": "none"},
+        "diverse": {
+            "decoding": {"search": "diverse", "beam": 6, "beam_groups": 3, "diversity": 0.7, "n_best": 4, "mbr": True},
+            "training__validation_beam": 1,
+        },
+        "sampling": {"decoding": {"search": "sampling", "samples": 4, "n_best": 4, "top_k": 9, "seed": 5, "mbr": True}},
+        "sampling validated": {"decoding": {"search": "sampling", "top_p": 0.9}, "training__validation_beam": 2},
+    }
+    for name, changes in own.items():
+        short = {"training__max_steps": 4, "training__validate_every": 4}
+        path = toy.write_config(folder, **short, **changes)
+        assert invoke("train", "--config", path, "--run", folder / "runs" / name) is None
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def signals_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s2s_cli.signals.end_quietly_on_closed_pipe", lambda: None)
+
+
+def invoke(*arguments: object) -> BaseException | None:
+    """Runs the command in this process, since to start one for each case would take minutes: how it ended."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments]).exception
+
+
+def translate(runs: Path, *options: object, model: str = "plain") -> list[str]:
+    (runs / "lines").write_bytes(LINES)
+    files = "--input", runs / "lines", "--output", runs / "output"
+    assert invoke("translate", "-m", runs / "runs" / model, *files, *options) is None
+    return (runs / "output").read_text(encoding="utf-8").split("\n")[:-1]
+
+
+def refusal(runs: Path, *options: object, model: str = "plain") -> str:
+    """What the user reads; `test_cli.py` holds that it goes to standard error, with exit code 2."""
+    error = invoke("translate", "-m", runs / "runs" / model, "--input", runs / "test.src", *options)
+    assert isinstance(error, UserError), error
+    (line,) = str(error).splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--search", "diverse", "--beam", 6, "--beam-groups", 3, "--diversity", 2, "--n-best", 6),
+        ("--search", "sampling"),
+        ("--search", "sampling", "--samples", 9, "--n-best", 9),
+        ("--search", "sampling", "--temperature", 2),
+        ("--search", "sampling", "--top-k", 3),
+        ("--search", "sampling", "--top-p", 0.5),
+        ("--search", "sampling", "--min-p", 0.5),
+        ("--search", "sampling", "--seed", 8),
+        ("--search", "sampling", "--samples", 20, "--mbr"),
+        ("--normalization", "average", "--length-penalty", 3, "--beam", 5, "--stopping", "exact"),
+        ("--coverage-penalty", 2, "--beam", 5),
+        ("--stopping", "early", "--length-penalty", 5),
+        ("--repetition-penalty", 9),
+        ("--no-repeat-ngram", 1),
+        ("--min-length", 9),
+        ("--min-length-ratio", 2),
+        ("--max-length", 2),
+        ("--max-length-ratio", 0.1, "--min-length", 12),
+    ],
+    ids=str,
+)
+def test_each_option_says_something_else_for_each_line_and_again_the_same(
+    options: tuple[object, ...], runs: Path
+) -> None:
+    found = translate(runs, *options)
+    n_best = int(options[options.index("--n-best") + 1]) if "--n-best" in options else 1
+    assert len(found) == n_best * COUNT
+    assert translate(runs, *options, "--batch-size", 1) == found
+    if n_best == 1:
+        assert found[1] == ""
+        assert found[0] == found[3], "equal sources are translated equally"
+
+
+def test_what_is_asked_for_is_what_comes(runs: Path) -> None:
+    plain = translate(runs)
+    assert translate(runs, "--search", "sampling") != plain
+    assert translate(runs, "--search", "sampling", "--seed", 3) != translate(runs, "--search", "sampling", "--seed", 4)
+    assert translate(runs, "--search", "sampling", "--top-k", 1) == translate(runs, "--beam", 1)
+    assert all(len(line.split()) >= 9 for line in translate(runs, "--min-length", 9) if line)
+    assert all(len(line.split()) <= 1 for line in translate(runs, "--max-length", 2))
+    for line in translate(runs, "--no-repeat-ngram", 1, "--min-length", 4):
+        assert len(set(line.split())) == len(line.split())
+    rows = [
+        row.split(" ||| ")
+        for row in translate(runs, "--search", "diverse", "--beam", 4, "--n-best", 4, "--diversity", 9)
+    ]
+    texts = [text for index, text, _ in rows if index == "0"]
+    assert len({*texts}) == 4
+
+
+@pytest.mark.parametrize("model", ["plain", "greedy", "diverse", "sampling", "sampling validated"])
+@pytest.mark.parametrize("search", ["beam", "diverse", "sampling"])
+def test_another_search_alone_works_whatever_the_run_does_by_itself(search: str, model: str, runs: Path) -> None:
+    own = translate(runs, model=model)
+    found = translate(runs, "--search", search, model=model)
+    assert len(found) == (len(own) if model in (search, f"{search} validated") else COUNT)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--beam", 3, "--n-best", 3),
+        ("--search", "diverse", "--beam", 3, "--n-best", 3),
+        ("--search", "sampling", "--samples", 3, "--n-best", 3),
+        ("--search", "sampling", "--samples", 8, "--mbr", "--n-best", 3),
+        ("--beam", 3, "--n-best", 3, "--coverage-penalty", 0.3, "--no-repeat-ngram", 2, "--min-length", 2),
+    ],
+    ids=str,
+)
+def test_an_ensemble_searches_in_every_way(options: tuple[object, ...], runs: Path) -> None:
+    options = "-m", runs / "runs" / "other", *options
+    both = translate(runs, *options)
+    assert len(both) == 3 * COUNT
+    assert translate(runs, *options, "--batch-size", 1) == both
+    assert both != translate(runs, *options[2:])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--top-k", 5), "top_k has no use with search beam: leave it out, or set search to sampling"),
+        (("--temperature", 0.5), "set search to sampling"),
+        (("--samples", 5), "set search to sampling"),
+        (("--seed", 5), "set search to sampling"),
+        (("--diversity", 2), "set search to diverse"),
+        (("--search", "sampling", "--beam-groups", 2), "set search to diverse"),
+        (("--search", "sampling", "--beam", 3), "set search to beam or diverse"),
+        (("--search", "sampling", "--stopping", "exact"), "set search to beam or diverse"),
+        (("--search", "sampling", "--samples", 3, "--n-best", 4), "raise samples, or lower n_best"),
+        (("--search", "sampling", "--samples", 1, "--mbr"), "raise samples"),
+        (("--beam", 1, "--mbr"), "raise beam"),
+        (("--search", "diverse", "--beam", 5, "--beam-groups", 2), "set beam to 4"),
+        (("--search", "diverse", "--beam", 3, "--beam-groups", 7), "set beam to 7"),
+        (("--min-length", 9, "--max-length", 9), "lower min_length, or raise max_length"),
+        (("--min-length-ratio", 3, "--max-length-ratio", 2), "lower the one, or raise the other"),
+        (("--search", "samplign"), "did you mean 'sampling'?"),
+        (("--normalization", "averge"), "did you mean 'average'?"),
+        (("--stopping", "never"), "known: early, full, exact"),
+        (("--top-p", 0, "--search", "sampling"), "decoding.top_p"),
+        (("--min-p", 1, "--search", "sampling"), "decoding.min_p"),
+        (("--temperature", 0, "--search", "sampling"), "decoding.temperature"),
+        (("--repetition-penalty", 0.5), "decoding.repetition_penalty"),
+    ],
+    ids=str,
+)
+def test_contradictions_are_refused_in_one_line(options: tuple[object, ...], words: str, runs: Path) -> None:
+    assert words in refusal(runs, *options)
+
+
+def test_the_command_itself(runs: Path) -> None:
+    options = "translate", "-m", "runs/plain", "--search", "sampling", "--samples", 3
+    done = toy.s2s(*options, "--n-best", 3, cwd=runs, stdin=LINES)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode().splitlines() == translate(runs, *options[3:], "--n-best", 3)
+    done = toy.s2s(*options, "--n-best", 4, cwd=runs, stdin=LINES)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_coverage_needs_attention(runs: Path) -> None:
+    assert "attention none" in refusal(runs, "--coverage-penalty", 0.2, model="greedy")
+    path = toy.write_config(runs, model__attention="none", decoding__coverage_penalty=0.2)
+    error = invoke("train", "--config", path, "--run", runs / "blind")
+    assert "decoding.coverage_penalty needs attention" in str(error)
+
+
+def test_mbr_can_be_left_out_of_a_run_that_has_it(runs: Path) -> None:
+    with_it, without = translate(runs, model="sampling"), translate(runs, "--no-mbr", model="sampling")
+    assert len(with_it) == len(without) == 4 * COUNT
+    scores = [float(row.rsplit(" ||| ", 1)[1]) for row in without[:4]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_features_are_sampled_by_what_they_hold(tmp_path: Path) -> None:
+    path = toy.write_config(tmp_path, **toy.of_features(training__max_steps=4, training__validate_every=4))
+    assert invoke("train", "--config", path, "--run", tmp_path / "run") is None
+    options = "--input", tmp_path / "test.safetensors", "--search", "sampling", "--samples", 2, "--n-best", 2
+    found = []
+    for size in (1, 64):
+        output = tmp_path / f"output {size}"
+        assert invoke("translate", "-m", tmp_path / "run", *options, "--batch-size", size, "-o", output) is None
+        found.append(output.read_text(encoding="utf-8"))
+    assert found[0] == found[1]
+    assert found[0].count("\n") == 2 * len((tmp_path / "test.tgt").read_text().splitlines())
+
+
+@pytest.mark.parametrize("model", ["diverse", "sampling"])
+def test_a_run_is_evaluated_as_it_decodes(model: str, runs: Path) -> None:
+    files = "--source", runs / "test.src", "--reference", runs / "test.tgt"
+    report = runs / "scores.json"
+    assert invoke("evaluate", "-m", runs / "runs" / model, *files, "--no-cache", "--json", report) is None
+    hypotheses = runs / "hypotheses"
+    options = "--input", runs / "test.src", "--output", hypotheses, "--n-best", 1
+    assert invoke("translate", "-m", runs / "runs" / model, *options) is None
+    again = runs / "again.json"
+    of_file = "--hypothesis", hypotheses, "--reference", runs / "test.tgt", "--tokenize", "none"
+    assert invoke("evaluate", *of_file, "--json", again) is None
+    scores = [json.loads(path.read_text())["scores"]["chrf"]["value"] for path in (report, again)]
+    assert scores[0] == pytest.approx(scores[1])
