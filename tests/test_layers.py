@@ -27,6 +27,7 @@ LAYERS = [
     "device",
     "data",
     "run",
+    "manifest",
     "model",
     "checkpoint",
     "search",
