@@ -322,10 +322,11 @@ def find_run(path: Path | None) -> tuple[RunDirectory, Path | None]:
         found = False
     if not found:
         raise UserError(f"{path}: no such run directory; {how}")
-    real, run = path.resolve(), RunDirectory(path)
-    around = RunDirectory(real.parent.parent)
-    if is_checkpoint(real) and real.parent.name == around.checkpoints_path.name and around.exists and not run.exists:
-        return around, real
+    run = RunDirectory(path)
+    for place in (path.absolute(), path.resolve()):  # either the run's folder of checkpoints or the path may be a link
+        around = RunDirectory(place.parent.parent)
+        if is_checkpoint(place) and place.parent == around.checkpoints_path and around.exists and not run.exists:
+            return around, place
     if not run.exists:
         raise UserError(f"{path}: no run is here (it has no config.yaml); {how}")
     return run, run.pointer("best") or run.pointer("last")

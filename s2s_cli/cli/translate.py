@@ -53,14 +53,11 @@ def translate(
     from s2s_cli.signals import end_quietly_on_closed_pipe
 
     end_quietly_on_closed_pipe()
-    from s2s_cli.run import find_model
     from s2s_cli.translate.streams import translate_file
     from s2s_cli.translate.translator import Translator
 
-    first, *others = (find_model(path) for path in model or (None,))
     translator = Translator.load(
-        *first,
-        *others,
+        *(model or ()),
         beam=beam,
         n_best=n_best,
         length_penalty=length_penalty,

@@ -28,7 +28,7 @@ from s2s_cli.device import (
 from s2s_cli.errors import UserError
 from s2s_cli.model.ensemble import Ensemble
 from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
-from s2s_cli.run import RunDirectory
+from s2s_cli.run import RunDirectory, find_model
 from s2s_cli.search.flight import Guidance, Hypothesis, Sources
 from s2s_cli.search.loop import Model, decode
 from s2s_cli.translate.entry import Entry, Notices, Translation
@@ -71,24 +71,25 @@ class Translator:
     _making: Lock = field(default_factory=Lock, init=False, repr=False)
 
     @classmethod
-    def load(cls, run: RunDirectory, checkpoint: Path, *others: tuple[RunDirectory, Path], **changes: object) -> Self:
+    def load(cls, path: Path | str | None = None, *others: Path | str, **changes: object) -> Self:
         """The translator of a run, or of an ensemble.
 
         Args:
-            run, checkpoint: from `find_model`; the run says how to decode.
+            path: a run directory or one of its checkpoints; default: as for `find_model`. The run says how to decode.
             others: what makes an ensemble with it.
             changes: keys of the run's decoding section to change; None leaves one as it is.
 
         Raises:
-            UserError: where a run is damaged, the vocabularies differ, or a change is not allowed.
+            UserError: where there is no such run, one is damaged, the vocabularies differ, or a change is not allowed.
         """
+        run, checkpoint = find_model(None if path is None else Path(path))
         config, tokenizer, model = load_model(run, checkpoint)
         given = {name: value for name, value in changes.items() if value is not None}
         decoding = change(config.decoding, given, "decoding")
         device = choose_device(decoding.device)
         if device.type == "cpu":
             keep_freed_memory()
-        members = tuple(_member(other, at, run, tokenizer).to(device) for other, at in others)
+        members = tuple(_member(Path(other), run, tokenizer).to(device) for other in others)
         return cls(model.to(device), tokenizer, decoding, device, others=members)
 
     def translate(self, sources: Sequence[Source | Entry]) -> list[list[Translation]]:
@@ -120,6 +121,11 @@ class Translator:
                 ended.add(entry)
         self.notices.add(cut=sum(one in cut for one in entries), ended=sum(one in ended for one in entries))
         return [found[entry] for entry in entries]
+
+    def translate_one(self, source: Source | Entry) -> Translation:
+        """The best translation of one line or item."""
+        ((best, *_),) = self.translate([source])
+        return best
 
     def _made_ready(self, steps: int) -> Model:
         """The model to search with, and its table of inputs, if small, once enough steps lie ahead to pay for it."""
@@ -203,12 +209,13 @@ class Translator:
         return Translation(text, *said, source_pieces, target_pieces, attention)
 
 
-def _member(run: RunDirectory, checkpoint: Path, first: RunDirectory, tokenizer: Tokenizer) -> Seq2Seq:
+def _member(path: Path, first: RunDirectory, tokenizer: Tokenizer) -> Seq2Seq:
     """A further member of an ensemble.
 
     Raises:
         UserError: where its vocabularies are not the first one's.
     """
+    run, checkpoint = find_model(path)
     _, other, model = load_model(run, checkpoint)
     if other.fingerprint != tokenizer.fingerprint:
         raise UserError(
