@@ -31,6 +31,7 @@ LAYERS = [
     "manifest",
     "model",
     "checkpoint",
+    "average",
     "search",
     "capture",
     "forced",
@@ -38,6 +39,7 @@ LAYERS = [
     "evaluate",
     "score",
     "train",
+    "info",
     "display",
     "ci",
     "report",
@@ -111,7 +113,10 @@ def test_no_modules_import_each_other() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [f"{package}/__init__" for package in ("cli", "data", "model", "report", "score", "search", "train", "translate")],
+    [
+        f"{package}/__init__"
+        for package in ("cli", "data", "info", "model", "report", "score", "search", "train", "translate")
+    ],
 )
 def test_packages_import_nothing_by_themselves(name: str) -> None:
     assert list(imports(Path(name))) == []
