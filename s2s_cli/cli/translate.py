@@ -48,11 +48,15 @@ def translate(
     precision: Annotated[str | None, typer.Option(metavar="NAME", help="fp32, bf16 or auto.")] = None,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = None,
 ) -> None:
-    """Translate lines, or the feature vectors of a file: N in, N lines out, in order, as they come."""
+    """Translate lines, or the feature vectors of a file: N in, N lines out, in order, as they come.
+
+    On a terminal it asks for lines, and for commands: :help lists them.
+    """
     from s2s_cli.files import replaced_when_done
     from s2s_cli.signals import end_quietly_on_closed_pipe
 
     end_quietly_on_closed_pipe()
+    from s2s_cli.translate.prompt import Prompt, is_wanted
     from s2s_cli.translate.streams import translate_file
     from s2s_cli.translate.translator import Translator
 
@@ -67,6 +71,9 @@ def translate(
         device=device,
     )
     with replaced_when_done(output, sys.stdout) as target:
-        translate_file(translator, input_, target)
+        if is_wanted(translator, input_):
+            Prompt(translator, target).run()
+        else:
+            translate_file(translator, input_, target)
     for message in translator.notices.messages(translator.config):
         say(f"warning: {message}")
