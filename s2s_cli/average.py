@@ -10,7 +10,7 @@ from s2s_cli.config import Config
 from s2s_cli.config_file import differences
 from s2s_cli.data.tokenizer import Tokenizer, fingerprint
 from s2s_cli.errors import UserError, suggest
-from s2s_cli.files import disk_error, is_there
+from s2s_cli.files import cannot_make, is_there
 from s2s_cli.run import RunDirectory, find_model
 
 
@@ -61,7 +61,7 @@ def average_run(models: Sequence[Path | None], names: Sequence[str], last: int |
             new.point(pointer, saved)
         new.write_config(config)  # last: what is begun and not done is no run
     except OSError as error:
-        raise disk_error(error, f"cannot write to {output}") from None
+        raise cannot_make(error, f"--output {output}: cannot make a run there") from None
     return paths
 
 
