@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from s2s_cli.config import DecodingConfig
 from s2s_cli.config_file import change
 from s2s_cli.errors import Stopped, UserError, suggest
 from s2s_cli.translate.entry import Translation
-from s2s_cli.translate.lines import repair
+from s2s_cli.translate.formats import Format
 from s2s_cli.translate.translator import Translator
 
 SIGN = "> "
@@ -34,11 +35,13 @@ class Prompt:
     Args:
         translator: keeps its attention too, from here on.
         output: where translations go, and nothing else.
+        choose: the format of lines and translations, for how it decodes now.
     """
 
-    def __init__(self, translator: Translator, output: BinaryIO) -> None:
+    def __init__(self, translator: Translator, output: BinaryIO, choose: Callable[[DecodingConfig], Format]) -> None:
         translator.keep_attention = True
         self.translator, self._output = translator, output
+        self._choose, self._form = choose, choose(translator.config)
         self._talk: TextIO = sys.stdout if sys.stdout.isatty() else sys.stderr
         self._read = _edited if self._talk is sys.stdout else self._plainly_read
         self._last: Translation | None = None
@@ -77,16 +80,13 @@ class Prompt:
 
     def _translate(self, line: str) -> None:
         """Writes the translations as `translate_lines` does."""
-        entry, repaired = repair(line.encode("utf-8", "surrogateescape"))
-        translator = self.translator
-        (translations,) = translator.translate([entry])
-        self._last = translations[0]
-        index, several = translator.notices.lines, translator.config.n_best > 1
-        for item in translations:
-            text = f"{index} ||| {item.text} ||| {item.score:.4f}" if several else item.text
-            self._output.write(f"{text}\n".encode())
+        notices = self.translator.notices
+        item = self._form.line(notices.lines + 1, line.encode("utf-8", "surrogateescape"), notices)
+        found = self.translator.translate(self._form.entries(item))
+        self._last = found[-1][0] if found else None
+        self._output.write(self._form.render(notices.lines, item, found).encode())
         self._output.flush()
-        translator.notices.add(lines=1, repaired=int(repaired))
+        notices.add(lines=1)
 
     # --- commands
 
@@ -113,7 +113,8 @@ class Prompt:
             raise UserError(f"{key} is {getattr(config, key)}")
         if not value.isdecimal():
             raise UserError(f"{key}: give a whole number, not {value}")
-        self.translator.config = change(config, {key: int(value)}, "decoding")
+        changed = change(config, {key: int(value)}, "decoding")
+        self._form, self.translator.config = self._choose(changed), changed
 
     def show_attention(self, value: str) -> None:
         """:attention   shows where the model looked for the last translation"""
