@@ -292,6 +292,15 @@ def latest_run() -> Path | None:
         return None
 
 
+def is_latest(run: RunDirectory) -> bool:
+    """Whether a run is the one that finished last in the working directory."""
+    latest = latest_run()
+    try:
+        return latest is not None and latest.samefile(run.path)
+    except (OSError, ValueError):  # it is gone, or the file is damaged
+        return False
+
+
 def find_model(path: Path | None) -> tuple[RunDirectory, Path]:
     """The run and the checkpoint to use.
 

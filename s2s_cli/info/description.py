@@ -16,7 +16,7 @@ from s2s_cli.data.tokenizer import fingerprint
 from s2s_cli.errors import UserError
 from s2s_cli.info.history import History, read_history
 from s2s_cli.manifest import Manifest
-from s2s_cli.run import FORMAT, RunDirectory, find_run, is_checkpoint, latest_run
+from s2s_cli.run import FORMAT, RunDirectory, find_run, is_checkpoint, is_latest
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,12 @@ def describe(path: Path | None) -> Description:
     run, used = find_run(path)
     config, tokenizer = run.read_config(), fingerprint(run.read_tokenizer_files())
     pointers = {name: run.pointer(name) for name in ("best", "last")}
-    newest, latest = pointers["last"] or used, latest_run()
+    newest = pointers["last"] or used
     return Description(
         path=run.path,
         config=config,
         version=run.written_by(),
-        latest=latest is not None and latest.resolve() == run.path.resolve(),
+        latest=is_latest(run),
         tokenizer_sha256=tokenizer,
         weights=_weights(run, used, config, tokenizer) if used else None,
         history=read_history(run, config, Manifest(newest) if newest else None),

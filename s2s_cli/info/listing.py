@@ -10,7 +10,7 @@ from typing import Any
 from s2s_cli.errors import UserError
 from s2s_cli.info.history import History, read_history
 from s2s_cli.manifest import Manifest
-from s2s_cli.run import RUNS, RunDirectory, latest_run
+from s2s_cli.run import RUNS, RunDirectory, is_latest
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,20 @@ def list_runs(folder: Path = RUNS) -> list[Listed]:
     """The runs of a folder, the newest first; one that is damaged says why.
 
     Weights are not hashed for it: what `s2s info RUN` finds damaged may look whole here.
+
+    Raises:
+        UserError: where the folder cannot be read.
     """
-    latest = latest_run()
-    found = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        run = RunDirectory(path)
-        if path.is_dir() and (run.exists or run.checkpoints_path.is_dir()):
-            is_latest = latest is not None and path.resolve() == latest.resolve()
-            found.append(_look(run, is_latest))
-    return sorted(found, key=lambda one: -one.changed)
+    try:
+        runs = [RunDirectory(path) for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    except OSError as error:
+        raise UserError(f"{folder}: cannot read it: {error.strerror}") from None
+    found = [_look(run) for run in runs if run.exists or run.checkpoints_path.is_dir()]
+    return sorted(found, key=lambda one: (-one.changed, one.name))
 
 
-def _look(run: RunDirectory, latest: bool) -> Listed:
-    name, changed = run.path.name, run.path.stat().st_mtime
+def _look(run: RunDirectory) -> Listed:
+    name, latest, changed = run.path.name, is_latest(run), run.path.stat().st_mtime
     try:
         config = run.read_config()
         last, best = run.pointer("last"), run.pointer("best")
