@@ -58,17 +58,15 @@ def test_lines_are_translated_as_from_a_pipe_and_commands_change_how(tmp_path: P
         assert own.end() == 0
 
 
-def test_attention_is_a_table_of_the_last_sentence(tmp_path: Path, state: dict[str, str]) -> None:
+def test_attention_is_drawn_of_the_last_sentence(tmp_path: Path, state: dict[str, str]) -> None:
     with terminal(folder=tmp_path, **state) as own:
         assert "give a line first" in own.ask(":attention")
         translation = own.ask(LINE)
-        head, *rows = own.ask(":attention").splitlines()
-        assert len(head.split()) == len(LINE.split()) + 1  # the end of sentence
-        assert len(rows) == len(translation.split()) + 1
-        for row in rows:
-            weights = [float(weight) for weight in row.split()[1:]]
-            assert sum(weights) == pytest.approx(1, abs=0.05)
-            assert len(weights) == len(head.split())
+        drawn = own.ask(":attention").removeprefix(":attention").strip().splitlines()
+        assert drawn[0] == translation
+        rows = drawn[-len(translation.split()) - 1 :]
+        assert [row.split()[0].lstrip("▁") for row in rows] == [*translation.split(), "</s>"]
+        assert {len(row) for row in rows} == {len("</s> ") + 2 * (len(LINE.split()) + 1)}, "two columns for each piece"
 
 
 def test_a_mistake_is_told_and_changes_nothing(tmp_path: Path, state: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ from s2s_cli.config import DecodingConfig
 from s2s_cli.data.batches import given
 from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.search.flight import Guidance
-from s2s_cli.search.rules import Control, MinimumLength, NoRepeatedNgrams, RepetitionPenalty
+from s2s_cli.search.rules import Control, Exactly, MinimumLength, NoRepeatedNgrams, RepetitionPenalty
 from s2s_cli.translate.entry import Entry
 
 EXTRA_LENGTH = 10
@@ -38,11 +38,13 @@ class Guide:
             entry: what was given.
             row: its source, as the tokenizer encodes it.
         """
-        config = self._config
+        config, eos = self._config, self._tokenizer.target.specials.eos
+        if entry.target is not None:
+            return Guidance((Exactly((*entry.target, eos)),))
         controls = self._everywhere
         least = max(config.min_length, int(config.min_length_ratio * len(row)))
         if least:
-            controls = (MinimumLength(self._tokenizer.target.specials.eos, least + 1), *controls)
+            controls = (MinimumLength(eos, least + 1), *controls)
         return Guidance(controls, self._seed(row) if config.search == "sampling" else 0)
 
     def limit(self, row: Any, guidance: Guidance) -> int:

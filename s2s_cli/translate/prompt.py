@@ -7,15 +7,17 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from s2s_cli.config import DecodingConfig
 from s2s_cli.config_file import change
 from s2s_cli.errors import Stopped, UserError, suggest
+from s2s_cli.translate.attention_file import Watch
 from s2s_cli.translate.entry import Translation
 from s2s_cli.translate.formats import Format
+from s2s_cli.translate.streams import translate_window
 from s2s_cli.translate.translator import Translator
 
 SIGN = "> "
@@ -36,15 +38,24 @@ class Prompt:
         translator: keeps its attention too, from here on.
         output: where translations go, and nothing else.
         choose: the format of lines and translations, for how it decodes now.
+        watches: are shown each translation.
     """
 
-    def __init__(self, translator: Translator, output: BinaryIO, choose: Callable[[DecodingConfig], Format]) -> None:
-        translator.keep_attention = True
+    def __init__(
+        self,
+        translator: Translator,
+        output: BinaryIO,
+        choose: Callable[[DecodingConfig], Format],
+        watches: Sequence[Watch] = (),
+    ) -> None:
+        with contextlib.suppress(UserError):  # one that has none says so when it is asked for
+            translator.look(":attention")
         self.translator, self._output = translator, output
         self._choose, self._form = choose, choose(translator.config)
         self._talk: TextIO = sys.stdout if sys.stdout.isatty() else sys.stderr
         self._read = _edited if self._talk is sys.stdout else self._plainly_read
-        self._last: Translation | None = None
+        self._watches = watches
+        self._last: list[Translation] = []
         self._ends = False
 
     def run(self) -> None:
@@ -80,13 +91,10 @@ class Prompt:
 
     def _translate(self, line: str) -> None:
         """Writes the translations as `translate_lines` does."""
-        notices = self.translator.notices
+        notices, self._last = self.translator.notices, []
         item = self._form.line(notices.lines + 1, line.encode("utf-8", "surrogateescape"), notices)
-        found = self.translator.translate(self._form.entries(item))
-        self._last = found[-1][0] if found else None
-        self._output.write(self._form.render(notices.lines, item, found).encode())
-        self._output.flush()
-        notices.add(lines=1)
+        watches = [self._last.append, *self._watches]
+        translate_window(self.translator, [item], notices.lines, self._output, self._form, watches)
 
     # --- commands
 
@@ -118,10 +126,14 @@ class Prompt:
 
     def show_attention(self, value: str) -> None:
         """:attention   shows where the model looked for the last translation"""
-        if self._last is None or self._last.attention is None:
+        self.translator.look(":attention")
+        if not self._last or self._last[0].attention is None:
             raise UserError("there is no translation to show the attention of: give a line first")
-        for row in attention_rows(self._last):
-            self._say(row)
+        from rich.console import Console  # it takes a while to load
+
+        from s2s_cli.translate.heat_map import draw
+
+        draw(Console(file=self._talk))(self._last[0])
 
     def show_help(self, value: str) -> None:
         """:help        shows this"""
@@ -144,18 +156,6 @@ COMMANDS: dict[str, Callable[[Prompt, str], None]] = {
     "help": Prompt.show_help,
     "quit": Prompt.quit,
 }
-
-
-def attention_rows(translation: Translation) -> Iterator[str]:
-    """Attention as the lines of a table: a row for each target piece, a column for each source piece."""
-    assert translation.attention is not None
-    widths = [max(4, len(piece)) for piece in translation.source_pieces]
-    first = max(map(len, translation.target_pieces))
-    names = zip(translation.source_pieces, widths, strict=True)
-    yield " ".join([" " * first, *(piece.rjust(width) for piece, width in names)])
-    for piece, weights_S in zip(translation.target_pieces, translation.attention.tolist(), strict=True):
-        cells = zip(weights_S, widths, strict=True)
-        yield " ".join([piece.rjust(first), *(f"{weight:.2f}".rjust(width) for weight, width in cells)])
 
 
 def _edited() -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any, NamedTuple, Self
@@ -18,6 +18,7 @@ from s2s_cli.config import DecodingConfig
 from s2s_cli.config_file import change
 from s2s_cli.data.corpus import Source
 from s2s_cli.data.tokenizer import Tokenizer
+from s2s_cli.data.words import words_of
 from s2s_cli.device import (
     choose_device,
     choose_precision,
@@ -26,6 +27,7 @@ from s2s_cli.device import (
     share_threads,
 )
 from s2s_cli.errors import UserError
+from s2s_cli.model.attention import NoAttention
 from s2s_cli.model.ensemble import Ensemble
 from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
 from s2s_cli.run import RunDirectory, find_model
@@ -33,7 +35,7 @@ from s2s_cli.search.flight import Guidance, Hypothesis, Sources
 from s2s_cli.search.loop import Model, decode
 from s2s_cli.translate.entry import Entry, Notices, Translation
 from s2s_cli.translate.guidance import Guide
-from s2s_cli.translate.lines import REPAIRS
+from s2s_cli.translate.lines import BLANKS, REPAIRS
 
 TABLE_BYTES = 1 << 28
 MOST_WORKERS, WORKER_SENTENCES = 4, 16
@@ -92,8 +94,25 @@ class Translator:
         members = tuple(_member(Path(other), run, tokenizer).to(device) for other in others)
         return cls(model.to(device), tokenizer, decoding, device, others=members)
 
+    def look(self, asked_by: str) -> None:
+        """From now on attention comes with translations.
+
+        Args:
+            asked_by: the option, for the error.
+
+        Raises:
+            UserError: where no model has any.
+        """
+        if all(isinstance(member.decoder.attention, NoAttention) for member in (self.model, *self.others)):
+            raise UserError(
+                f"{asked_by}: this model has no attention (its model.attention is none): train one that has"
+            )
+        self.keep_attention = True
+
     def translate(self, sources: Sequence[Source | Entry]) -> list[list[Translation]]:
         """The `n_best` translations of each line or item, best first; those of a blank one are blank.
+
+        Where an entry has its translation already, that is scored.
 
         Several threads may call it at once.
         """
@@ -106,7 +125,7 @@ class Translator:
         blank, found = [Translation("", 0.0)] * self.config.n_best, dict[Entry, list[Translation]]()
         asked: dict[Entry, _Asked] = {}
         for entry, row in zip(unique, (row[:longest] for row in rows), strict=True):
-            if row:
+            if row or entry.target:
                 guidance = guide.guidance(entry, row)
                 asked[entry] = _Asked(row, guidance, guide.limit(row, guidance))
             else:
@@ -115,7 +134,7 @@ class Translator:
         model = self._made_ready(self.config.beam * sum(len(one.row) for one in asked.values()))
         order = sorted(asked, key=lambda entry: -len(asked[entry].row))
         for entry, hypotheses in zip(order, self._decode(model, [asked[entry] for entry in order]), strict=True):
-            best = [self._translation(asked[entry].row, hypothesis) for hypothesis in hypotheses]
+            best = [self._translation(entry.source, asked[entry].row, hypothesis) for hypothesis in hypotheses]
             found[entry] = best[: self.config.n_best]
             if len(hypotheses[0].ids) + 1 >= self.config.max_length:
                 ended.add(entry)
@@ -199,15 +218,23 @@ class Translator:
         except (RuntimeError, MemoryError) as error:
             raise explain_memory(error, "lower decoding.batch_size or decoding.beam") or error from None
 
-    def _translation(self, source: Any, hypothesis: Hypothesis) -> Translation:
-        text = self.tokenizer.target.decode(hypothesis.ids).translate(REPAIRS).replace("\n", " ")
-        said = hypothesis.score, hypothesis.ids, hypothesis.token_scores
+    def _translation(self, source: Source, row: Any, hypothesis: Hypothesis) -> Translation:
+        target = self.tokenizer.target
+        text = target.decode(hypothesis.ids).translate(REPAIRS).replace("\n", " ")
+        found = Translation(
+            text, hypothesis.score, hypothesis.ids, hypothesis.token_scores, target_pieces=target.names(hypothesis.ids)
+        )
         if hypothesis.attention is None or not self.keep_attention:
-            return Translation(text, *said)
-        source_pieces = self.tokenizer.source.names(source)
-        target_pieces = self.tokenizer.target.names(hypothesis.ids)
-        attention = hypothesis.attention[:, : len(source_pieces)].float().cpu()
-        return Translation(text, *said, source_pieces, target_pieces, attention)
+            return found
+        source_pieces = self.tokenizer.source.names(row)
+        spoken, spans = target.spoken(hypothesis.ids)
+        return replace(
+            found,
+            source_pieces=source_pieces,
+            attention=hypothesis.attention[:, : len(source_pieces)].float().cpu(),
+            source_words=self.tokenizer.source.words(source, row),
+            target_words=(*words_of(spoken.translate(BLANKS), spans), ()),
+        )
 
 
 def _member(path: Path, first: RunDirectory, tokenizer: Tokenizer) -> Seq2Seq:
