@@ -17,7 +17,6 @@ from benchmarks.training import model
 from s2s_cli.config import EvaluationConfig
 from s2s_cli.device import choose_precision
 from s2s_cli.evaluate import compute_scores
-from s2s_cli.run import find_model
 from s2s_cli.translate.translator import Translator
 
 MODELS = {
@@ -59,7 +58,7 @@ def precisions() -> list[str]:
 
 def measure(text: Text, run: Path, beam: int, batch: int, precision: str, repeats: int) -> Figures:
     """The rates of `Translator.translate`, start-up left out; pieces with the ends of sentences."""
-    translator = Translator.load(*find_model(run), beam=beam, batch_size=batch, precision=precision)
+    translator = Translator.load(run, beam=beam, batch_size=batch, precision=precision)
     lines = text.lines[: SINGLE if batch == 1 else len(text.lines)]
     translator.translate(lines[:batch])
     pieces, sentences = [], []
@@ -78,7 +77,7 @@ def agreement(text: Text, run: Path, beam: int, sentences: int) -> Figures:
     sources, references = text.lines[:sentences], text.references[:sentences]
     found = {}
     for precision in ("fp32", "bf16"):
-        translator = Translator.load(*find_model(run), beam=beam, precision=precision)
+        translator = Translator.load(run, beam=beam, precision=precision)
         found[precision] = [best.text for best, *_ in translator.translate(sources)]
     same = sum(a == b for a, b in zip(*found.values(), strict=True)) / len(sources)
     scores = {

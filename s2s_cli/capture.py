@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import NamedTuple
 
 import torch
@@ -44,10 +45,15 @@ class CapturedModel:
         self._seen: Counter[Sequence[torch.Size]] = Counter()
         self._recorded: OrderedDict[Sequence[torch.Size], _Recorded] = OrderedDict()
         self._records = True
+        self._turn = Lock()
         self.encode = model.encode
 
     def step(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step:
-        """As the model's."""
+        """As the model's. Threads take their turns: all of them copy into the same tensors."""
+        with self._turn:
+            return self._replayed(tokens_BQ, state, memory)
+
+    def _replayed(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step:
         inputs = (tokens_BQ, *state.tensors, *memory.tensors)
         shapes = tuple(tensor.shape for tensor in inputs)
         recorded = self._recorded.get(shapes)

@@ -24,7 +24,8 @@ from torch.overrides import TorchFunctionMode
 from s2s_cli.config import CHANGEABLE, Config, SourceConfig
 from s2s_cli.data.tokenizer import Tokenizer, fingerprint
 from s2s_cli.errors import Damaged, UserError
-from s2s_cli.files import disk_error, read_regular, sha256, sync_folder, write_synced
+from s2s_cli.files import disk_error, sha256, sync_folder, write_synced
+from s2s_cli.manifest import MANIFEST, MODEL, STATE, TRAINING, Manifest, seal
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.run import FORMAT, RunDirectory, is_checkpoint, is_leftover
 
@@ -65,8 +66,6 @@ LATER: dict[str, Any] = {
     "evaluation.max": {},
     "source": SourceConfig().model_dump(mode="json"),
 }
-MOST_MANIFEST_BYTES = 100_000
-MODEL, TRAINING, STATE, MANIFEST = "model.safetensors", "training.safetensors", "state.json", "manifest.json"
 
 
 def identity(config: Config) -> str:
@@ -109,7 +108,8 @@ def save(
         name: the folder's name.
         config, tokenizer: what the weights belong to.
         model: the weights that inference uses.
-        training, state: what resuming needs; left out of a checkpoint that only inference uses.
+        training: raw weights and optimizer; left out of a checkpoint that only inference uses.
+        state: what resuming needs beside them, or how the weights were made.
 
     Raises:
         RunFailed: where the disk refuses; the older checkpoints stand.
@@ -117,8 +117,9 @@ def save(
     final = run.checkpoints_path / name
     aside = run.checkpoints_path / f".{name}.{os.getpid()}.tmp"
     files = {MODEL: safetensors.torch.save(_contiguous(model))}
-    if training is not None and state is not None:
+    if training is not None:
         files[TRAINING] = safetensors.torch.save(_contiguous(training))
+    if state is not None:
         files[STATE] = json.dumps(state, indent=1).encode()
     content = {
         "format": FORMAT,
@@ -126,7 +127,7 @@ def save(
         "config": identity(config),
         "tokenizer": tokenizer.fingerprint,
     }
-    files[MANIFEST] = json.dumps({**content, "sha256": _digest(content)}, indent=1).encode()
+    files[MANIFEST] = json.dumps({**content, "sha256": seal(content)}, indent=1).encode()
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
@@ -155,77 +156,28 @@ def prune(run: RunDirectory, keep: Sequence[Path], last: int) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-class Checkpoint:
-    """A checkpoint that was found whole: its hashes are checked before any parser sees a file.
+class Checkpoint(Manifest):
+    """A checkpoint of a run: its manifest, held to the run's config and tokenizer, and its tensors.
 
     Raises:
         UserError: where it is damaged, of another format, or of another config or tokenizer.
     """
 
     def __init__(self, path: Path, config: Config, tokenizer_fingerprint: str) -> None:
-        self.path = path
-        self._manifest = self._read_manifest()
-        if self._manifest["config"] != identity(config):
+        super().__init__(path)
+        if self.config != identity(config):
             raise UserError(f"{path}: these weights belong to another config than the run's")
-        if self._manifest["tokenizer"] != tokenizer_fingerprint:
+        if self.tokenizer != tokenizer_fingerprint:
             raise UserError(
                 f"{path}: these weights belong to another tokenizer than the run's (tokenizer/ is another's, or "
                 "damaged)"
             )
-
-    def _read_manifest(self) -> dict[str, Any]:
-        damaged = Damaged(f"{self.path / MANIFEST}: missing or damaged")
-        try:
-            content = json.loads(read_regular(self.path / MANIFEST, MOST_MANIFEST_BYTES))
-            if isinstance(content, dict) and content.get("format", FORMAT) != FORMAT:
-                found = " ".join(str(content["format"]).split())[:40]
-                raise UserError(f"{self.path}: a checkpoint of format {found}; this s2s reads {FORMAT}")
-            digest = content.pop("sha256")
-            if digest != _digest(content) or not isinstance(content["files"], dict):
-                raise damaged
-        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
-            raise damaged from None
-        manifest: dict[str, Any] = content
-        return manifest
-
-    def _read(self, name: str) -> bytes:
-        path = self.path / name
-        try:
-            data = read_regular(path)
-        except OSError as error:
-            raise Damaged(f"{path}: cannot read it: {error.strerror}") from None
-        if sha256(data) != self._manifest["files"].get(name):
-            raise Damaged(f"{path}: damaged (its hash is not the manifest's)")
-        return data
 
     def _tensors(self, name: str) -> dict[str, Tensor]:
         try:
             return safetensors.torch.load(self._read(name))
         except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
             raise Damaged(f"{self.path / name}: cannot be read: {' '.join(str(error).split())[:200]}") from None
-
-    def verify(self) -> None:
-        """Reads every file.
-
-        Raises:
-            Damaged: where one is not what it was.
-        """
-        for name in self._manifest["files"]:
-            self._read(name)
-
-    @property
-    def resumable(self) -> bool:
-        """Whether training can go on from here."""
-        return STATE in self._manifest["files"]
-
-    def model_sha256(self) -> str:
-        """The SHA-256 of the weights that inference uses, of the file as it is.
-
-        Raises:
-            UserError: where it is not the manifest's.
-        """
-        self._read(MODEL)
-        return str(self._manifest["files"][MODEL])
 
     def model(self) -> dict[str, Tensor]:
         """The weights that inference uses."""
@@ -234,14 +186,6 @@ class Checkpoint:
     def training(self) -> dict[str, Tensor]:
         """Raw weights and optimizer."""
         return self._tensors(TRAINING)
-
-    def state(self) -> dict[str, Any]:
-        """Counters, positions, random states."""
-        try:
-            state: dict[str, Any] = json.loads(self._read(STATE))
-        except ValueError:
-            raise Damaged(f"{self.path / STATE}: cannot be read") from None
-        return state
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
@@ -340,7 +284,3 @@ def average(models: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return sha256(json.dumps(content, sort_keys=True).encode())

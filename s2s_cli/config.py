@@ -6,6 +6,7 @@ config that cannot work is refused before any work begins, with the keys to chan
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -46,6 +47,11 @@ Width = Annotated[int, Field(gt=0, le=65_536)]
 Layers = Annotated[int, Field(gt=0, le=100)]
 File = Annotated[Path, Field(strict=False)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+def better(metric: str, value: float, than: float | None) -> bool:
+    """Whether a score is an improvement; one that is no number never is."""
+    return not math.isnan(value) and (than is None or (value < than if metric in LOWER_IS_BETTER else value > than))
 
 
 class Section(BaseModel):

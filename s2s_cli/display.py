@@ -11,17 +11,19 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from s2s_cli.evaluate import Score
 from s2s_cli.files import write_result
-from s2s_cli.score.analysis import Details
-from s2s_cli.score.result import Outcome
+
+if TYPE_CHECKING:  # what shows no scores needs no numpy
+    from s2s_cli.evaluate import Score
+    from s2s_cli.score.analysis import Details
+    from s2s_cli.score.result import Outcome
 
 
 class Display:
@@ -104,7 +106,7 @@ def print_outcome(outcome: Outcome, plain: bool = False) -> None:
         outcome: what to show.
         plain: columns of text even on a terminal.
     """
-    _print_table(*score_table(outcome), plain)
+    print_table(*score_table(outcome), plain)
     for evaluation in outcome.judged:
         where = f"{evaluation.title}: " if len(outcome.judged) > 1 else ""
         for gate in evaluation.gates:
@@ -121,7 +123,7 @@ def print_details(outcome: Outcome, details: Sequence[Details], plain: bool = Fa
                 [group.label, f"{group.count:,}", *(_with_interval(group.scores[metric]) for metric in metrics)]
                 for group in breakdown.groups
             ]
-            _print_table([breakdown.unit, breakdown.counted, *metrics], rows, plain)
+            print_table([breakdown.unit, breakdown.counted, *metrics], rows, plain)
 
 
 def _interval(score: Score) -> str:
@@ -133,7 +135,8 @@ def _with_interval(score: Score) -> str:
     return f"{score.value:.2f} ({interval})" if interval else f"{score.value:.2f}"
 
 
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]], plain: bool) -> None:
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], plain: bool) -> None:
+    """A table on standard output: with lines on a terminal, else (or where it shall be plain) columns of text."""
     if sys.stdout.isatty() and not plain:
         table = Table(*header)
         for row in rows:

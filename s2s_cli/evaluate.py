@@ -65,11 +65,6 @@ class Comparison:
         return self.baseline - self.value if self.metric in LOWER_IS_BETTER else self.value - self.baseline
 
 
-def better(metric: str, value: float, than: float | None) -> bool:
-    """Whether a score is an improvement; one that is no number never is."""
-    return not math.isnan(value) and (than is None or (value < than if metric in LOWER_IS_BETTER else value > than))
-
-
 def compute_scores(
     hypotheses: Sequence[str], references: References, config: EvaluationConfig, *, intervals: bool = False
 ) -> dict[str, Score]:

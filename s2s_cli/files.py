@@ -45,6 +45,25 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
     Raises:
         OSError: where it is missing, no regular file, or larger.
     """
+    with _open_regular(path) as (file, size):
+        if size > (_memory() if most is None else most):
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        return file.read()
+
+
+def read_beginning(path: Path, most: int) -> tuple[bytes, int]:
+    """The first bytes of such a file, no more than `most`, and its size.
+
+    Raises:
+        OSError: where it is missing, or no regular file.
+    """
+    with _open_regular(path) as (file, size):
+        return file.read(most), size
+
+
+@contextmanager
+def _open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """A regular file to read, and its size."""
     try:
         descriptor = os.open(path, os.O_RDONLY | _NO_WAITING)
     except ValueError as error:  # a name that no system allows
@@ -53,10 +72,8 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             raise OSError(errno.EINVAL, "this is no regular file", str(path))
-        if about.st_size > (_memory() if most is None else most):
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         with open(descriptor, "rb", closefd=False) as file:
-            return file.read()
+            yield file, about.st_size
     finally:
         os.close(descriptor)
 

@@ -19,14 +19,16 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from s2s_cli import __version__
 from s2s_cli.config import Config
 from s2s_cli.config_file import dump_config, parse_config
-from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.errors import UserError
 from s2s_cli.files import cannot_make, read_regular, sha256, write_atomically
+
+if TYPE_CHECKING:  # what only looks at runs needs no torch
+    from s2s_cli.data.tokenizer import Tokenizer
 
 FORMAT = 1
 MOST_CONFIG_BYTES, MOST_TOKENIZER_BYTES, MOST_POINTER_BYTES = 1 << 24, 1 << 28, 1 << 13
@@ -96,6 +98,20 @@ class RunDirectory:
         Raises:
             UserError: where there is none, it is damaged, or it is of another format version.
         """
+        _, body = self._read_sealed()
+        return parse_config(body, str(self.config_path), self.path)
+
+    def written_by(self) -> str:
+        """The version of s2s that wrote the config.
+
+        Raises:
+            UserError: as for `read_config`.
+        """
+        version, _ = self._read_sealed()
+        return version
+
+    def _read_sealed(self) -> tuple[str, str]:
+        """Who wrote the config, and its text, found whole."""
         try:
             text = read_regular(self.config_path, MOST_CONFIG_BYTES).decode("utf-8")
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -115,7 +131,7 @@ class RunDirectory:
         body = text[header.end() :]
         if header[3] not in (_seal(header[2], body), sha256(body.encode())):  # at first the version was left out
             raise UserError(f"{self.config_path}: damaged or edited: it does not match the hash in its first line")
-        return parse_config(body, str(self.config_path), self.path)
+        return header[2], body
 
     def write_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Saves the tokenizer's model files."""
@@ -218,6 +234,20 @@ class RunDirectory:
             file.flush()
             yield
 
+    def is_being_trained(self) -> bool:
+        """Whether a trainer holds the run now."""
+        try:
+            number = read_regular(self.path / "lock", 32).strip()
+            if not (number.isdigit() and _is_running(int(number))):  # so that a trainer who begins now is not kept out
+                return False
+            with open(self.path / "lock", "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
 
 def _holder(lock: BinaryIO) -> str:
     """Who holds a run: it writes its number just after it got the lock, over that of whoever held it before."""
@@ -254,6 +284,23 @@ def record_latest(run: RunDirectory) -> None:
     write_atomically(RUNS / "latest", f"{name}\n".encode())
 
 
+def latest_run() -> Path | None:
+    """The run that finished last in the working directory, if one is named there."""
+    try:
+        return RUNS / read_regular(RUNS / "latest", MOST_POINTER_BYTES).decode("utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def is_latest(run: RunDirectory) -> bool:
+    """Whether a run is the one that finished last in the working directory."""
+    latest = latest_run()
+    try:
+        return latest is not None and latest.samefile(run.path)
+    except (OSError, ValueError):  # it is gone, or the file is damaged
+        return False
+
+
 def find_model(path: Path | None) -> tuple[RunDirectory, Path]:
     """The run and the checkpoint to use.
 
@@ -263,29 +310,35 @@ def find_model(path: Path | None) -> tuple[RunDirectory, Path]:
     Raises:
         UserError: where none is found; says how to make one.
     """
+    run, checkpoint = find_run(path)
+    if checkpoint is None:
+        raise UserError(f"{run.path}: this run has no checkpoint yet; let `s2s train` reach its first validation")
+    return run, checkpoint
+
+
+def find_run(path: Path | None) -> tuple[RunDirectory, Path | None]:
+    """As `find_model`, but a run may have no checkpoint yet."""
     how = "train one with `s2s train --config FILE`, or name one with --model DIR or the variable S2S_MODEL"
     if path is None and os.environ.get(ENVIRONMENT):
         path = Path(os.environ[ENVIRONMENT])
     if path is None:
-        try:
-            path = RUNS / read_regular(RUNS / "latest", MOST_POINTER_BYTES).decode("utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            raise UserError(f"no model: no run has finished in {RUNS.resolve()}; {how}") from None
+        path = latest_run()
+        if path is None:
+            raise UserError(f"no model: no run has finished in {RUNS.resolve()}; {how}")
     try:
         found = path.is_dir()
     except (OSError, ValueError):  # a name that no system allows
         found = False
     if not found:
         raise UserError(f"{path}: no such run directory; {how}")
-    if _CHECKPOINT.fullmatch(path.resolve().name) and (path / "manifest.json").exists():
-        return RunDirectory(path.resolve().parent.parent), path.resolve()
     run = RunDirectory(path)
+    for place in (path.absolute(), path.resolve()):  # either the run's folder of checkpoints or the path may be a link
+        around = RunDirectory(place.parent.parent)
+        if is_checkpoint(place) and place.parent == around.checkpoints_path and around.exists and not run.exists:
+            return around, place
     if not run.exists:
         raise UserError(f"{path}: no run is here (it has no config.yaml); {how}")
-    checkpoint = run.pointer("best") or run.pointer("last")
-    if checkpoint is None:
-        raise UserError(f"{path}: this run has no checkpoint yet; let `s2s train` reach its first validation")
-    return run, checkpoint
+    return run, run.pointer("best") or run.pointer("last")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -72,7 +72,6 @@ def test_agreement_is_that_of_translations_and_scores(monkeypatch: pytest.Monkey
         return SimpleNamespace(translate=lambda sources: [[SimpleNamespace(text=line)] for line in lines])
 
     monkeypatch.setattr(decoding, "Translator", SimpleNamespace(load=load))
-    monkeypatch.setattr(decoding, "find_model", lambda run: (run, run))
     found = decoding.agreement(cast(Text, SimpleNamespace(lines=said, references=said)), ROOT, 5, 4)
     assert (found["beam"], found["the_same"], found["bleu_fp32"]) == (5, 0.75, 100)
     assert 50 < found["bleu_bf16"] < 90

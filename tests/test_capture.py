@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -63,11 +65,13 @@ def model(request: pytest.FixtureRequest, make_model: Callable[..., Seq2Seq]) ->
     return model
 
 
-def search(model: Model, config: DecodingConfig, device: str = "cpu") -> list[list[Hypothesis]]:
+def search(
+    model: Model, config: DecodingConfig, device: str = "cpu", sentences: list[list[int]] = SENTENCES
+) -> list[list[Hypothesis]]:
     """Five sentences at a time, each with a limit of its own, so that shapes change as sentences come and go."""
     batches = []
-    for start in range(0, len(SENTENCES), 5):
-        padded = pad_rows(SENTENCES[start : start + 5], 0)
+    for start in range(0, len(sentences), 5):
+        padded = pad_rows(sentences[start : start + 5], 0)
         limits = torch.tensor([4 + start % 7 + row for row in range(len(padded[0]))])
         batches.append(Sources(*(tensor.to(device) for tensor in (*padded, limits))))
     return decode(model, batches, config, bos=2, eos=3, suppress=[0, 2], keep_attention=True)
@@ -97,6 +101,22 @@ def test_no_more_graphs_are_kept_than_there_is_room_for(model: Seq2Seq, monkeypa
     captured = CapturedModel(SearchModel(model, torch.float32), StandIn())
     check_same(search(captured, CONFIGS[1]), search(captured.model, CONFIGS[1]))
     assert len(captured._recorded) == 2
+
+
+def test_threads_do_not_write_over_each_others_inputs(make_model: Callable[..., Seq2Seq]) -> None:
+    plain, record = SearchModel(make_model(ModelConfig()), torch.float32), StandIn()
+
+    def slow(step: Callable[[], Step]) -> tuple[Callable[[], None], Step]:
+        replay, own = record(step)
+        return lambda: (time.sleep(0.001), replay())[1], own  # time for another thread to come in between
+
+    captured = CapturedModel(plain, slow)
+    texts = [SENTENCES[start:] + SENTENCES[:start] for start in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda text: search(captured, CONFIGS[1], sentences=text), texts))
+    assert record.replayed
+    for found, text in zip(together, texts, strict=True):
+        check_same(found, search(plain, CONFIGS[1], sentences=text))
 
 
 def test_what_cannot_be_recorded_is_computed(model: Seq2Seq) -> None:

@@ -22,10 +22,6 @@ from torch import Tensor
 from s2s_cli import checkpoint as module
 from s2s_cli.checkpoint import (
     LATER,
-    MANIFEST,
-    MODEL,
-    STATE,
-    TRAINING,
     Checkpoint,
     average,
     identity,
@@ -40,6 +36,7 @@ from s2s_cli.config_file import parse_config
 from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.errors import RunFailed, UserError
 from s2s_cli.files import sha256
+from s2s_cli.manifest import MANIFEST, MODEL, STATE, TRAINING
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.run import FORMAT, RunDirectory, find_model, record_latest
 from s2s_cli.train.metrics import MetricsLog

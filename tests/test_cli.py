@@ -452,7 +452,7 @@ def test_help_is_quick_and_every_command_has_examples() -> None:
     here = Path(__file__).parent.parent
     done = toy.s2s("--help", cwd=here)
     assert done.returncode == 0
-    for command in ("train", "translate", "evaluate"):
+    for command in ("train", "translate", "evaluate", "plot", "info", "average"):
         assert command.encode() in done.stdout
         assert b"Example" in toy.s2s(command, "--help", cwd=here).stdout
     assert toy.s2s("--version", cwd=here).stdout.startswith(b"s2s ")

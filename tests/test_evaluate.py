@@ -16,11 +16,10 @@ import pytest
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.significance import _bootstrap_resample, estimate_ci
 
-from s2s_cli.config import EvaluationConfig
+from s2s_cli.config import EvaluationConfig, better
 from s2s_cli.errors import UserError
 from s2s_cli.evaluate import (
     Score,
-    better,
     compare,
     compute_scores,
     mean_interval,

@@ -17,7 +17,6 @@ import toy
 from rich.console import Console
 
 from s2s_cli.errors import UserError
-from s2s_cli.run import find_model
 from s2s_cli.translate.attention_file import WRITERS, attention_file
 from s2s_cli.translate.entry import Translation
 from s2s_cli.translate.heat_map import heat_map
@@ -130,7 +129,7 @@ def test_attention_is_written_line_by_line(trained: Path, tmp_path: Path, ending
     path, source = tmp_path / f"attention{ending}", "copy a b\n\nreverse zz b c\n"
     options = ("--attention", path, "--n-best", 2)
     lines = translated(trained, *options, stdin=source)
-    translator = Translator.load(*find_model(trained / "runs" / "toy"), n_best=2)
+    translator = Translator.load(trained / "runs" / "toy", n_best=2)
     translator.look("--attention")
     expected = [item for items in translator.translate(source.split("\n")[:-1]) for item in items]
     assert len(lines) == len(expected)

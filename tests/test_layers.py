@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import os
 import subprocess
 import sys
@@ -27,8 +28,10 @@ LAYERS = [
     "device",
     "data",
     "run",
+    "manifest",
     "model",
     "checkpoint",
+    "average",
     "search",
     "capture",
     "forced",
@@ -36,6 +39,7 @@ LAYERS = [
     "evaluate",
     "score",
     "train",
+    "info",
     "display",
     "ci",
     "report",
@@ -73,6 +77,14 @@ def own_imports(module: Path) -> set[str]:
     return {name.removeprefix("s2s_cli.") for name in imports(module) if name.startswith("s2s_cli.")}
 
 
+def in_python(code: str) -> str:
+    """What a new interpreter prints."""
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 def test_every_module_has_its_layer() -> None:
     assert {module.parts[0] for module in MODULES} - {"__init__"} == set(LAYERS)
 
@@ -102,15 +114,30 @@ def test_no_modules_import_each_other() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "__init__",
-        *(
-            f"{package}/__init__"
-            for package in ("cli", "data", "model", "report", "score", "search", "train", "translate")
-        ),
+        f"{package}/__init__"
+        for package in ("cli", "data", "info", "model", "report", "score", "search", "train", "translate")
     ],
 )
 def test_packages_import_nothing_by_themselves(name: str) -> None:
     assert list(imports(Path(name))) == []
+
+
+def test_the_whole_package_imports_what_it_names_only_when_it_is_asked_for() -> None:
+    """The names, as type checkers see them, are those that are looked up, and stand where they are looked for."""
+    (guarded,) = (node for node in tree_of(Path("__init__")).body if isinstance(node, ast.If))
+    assert ast.unparse(guarded.test) == "TYPE_CHECKING"
+    seen = {
+        alias.name: node.module for node in guarded.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    assert seen == s2s_cli._HOMES
+    assert sorted(seen) == s2s_cli.__all__
+    for name, home in seen.items():
+        assert getattr(s2s_cli, name) is getattr(importlib.import_module(home), name)
+    with pytest.raises(AttributeError, match="nothing_such"):
+        _ = s2s_cli.nothing_such
+    code = "import sys; before = set(sys.modules); import s2s_cli; print(sorted(set(sys.modules) - before))"
+    done = in_python(code)
+    assert {name for name in ast.literal_eval(done) if name.startswith(("s2s_cli", "torch"))} == {"s2s_cli"}
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)
@@ -130,10 +157,7 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
         "import sys, s2s_cli.cli.main; "
         "print(sorted({'torch', 'sacrebleu', 'sentencepiece', 'numpy'} & set(sys.modules)))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
+    assert in_python(code) == "[]"
 
 
 def test_reading_a_config_needs_no_torch() -> None:

@@ -13,7 +13,6 @@ import torch
 import toy
 
 from s2s_cli.forced import losses
-from s2s_cli.run import find_model
 from s2s_cli.score.pairs import for_scoring
 from s2s_cli.translate.entry import Entry, Translation
 from s2s_cli.translate.insight import Insight
@@ -42,9 +41,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(folder: Path, *names: str, **changes: object) -> Translator:
-    return Translator.load(
-        *find_model(folder / "runs" / names[0]), *(find_model(folder / "runs" / n) for n in names[1:]), **changes
-    )
+    return Translator.load(*(folder / "runs" / name for name in names), **changes)
 
 
 def written(folder: Path, path: Path, translator: Translator, rank: int = 0) -> list[Translation]:

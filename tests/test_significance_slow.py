@@ -16,7 +16,6 @@ import pytest
 import torch
 import toy
 
-from s2s_cli.run import find_model
 from s2s_cli.translate.translator import Translator
 
 ROOT = Path(__file__).parent.parent
@@ -52,7 +51,7 @@ def train(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
 
 def damaged(run: Path) -> Path:
     """Translations by a copy of the model whose decoder was shaken a little."""
-    translator = Translator.load(*find_model(run))
+    translator = Translator.load(run)
     torch.manual_seed(1)
     with torch.no_grad():
         for weight in translator.model.decoder.parameters():

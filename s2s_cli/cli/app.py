@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from s2s_cli import __version__
 
-ORDER = ("train", "translate", "evaluate", "score", "plot", "config")
+ORDER = ("train", "translate", "evaluate", "score", "plot", "info", "average", "config")
 
 
 class _InOrder(TyperGroup):

@@ -67,7 +67,6 @@ def score(
     end_quietly_on_closed_pipe()
     check_destinations({"--output": output, "--attention": attention, "--json": json_})
     from s2s_cli.display import write_json
-    from s2s_cli.run import find_model
     from s2s_cli.score.pairs import FORMATS, for_scoring, score_pairs
     from s2s_cli.translate.insight import Insight
     from s2s_cli.translate.translator import Translator
@@ -75,9 +74,8 @@ def score(
 
     if format_ not in FORMATS:
         raise UserError(f"--format {format_}: {suggest(format_, FORMATS)}")
-    first, *others = (find_model(path) for path in model or (None,))
     translator = for_scoring(
-        Translator.load(*first, *others, batch_size=batch_size, ensemble=ensemble, precision=precision, device=device)
+        Translator.load(*(model or ()), batch_size=batch_size, ensemble=ensemble, precision=precision, device=device)
     )
     insight = Insight(total=True, tokens=scores, alignment=alignments)
     looking = watching(translator, alignments=alignments, attention=attention, show_attention=show_attention)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -129,23 +130,24 @@ def translate(
     attention: AttentionOption = None,
     show_attention: ShowAttentionOption = False,
 ) -> None:
-    """Translate lines, or the feature vectors of a file: N in, N lines out, in order, as they come."""
+    """Translate lines, or the feature vectors of a file: N in, N lines out, in order, as they come.
+
+    On a terminal it asks for lines, and for commands: :help lists them.
+    """
     from s2s_cli.files import check_destinations, packed_where_named, replaced_when_done
     from s2s_cli.signals import end_quietly_on_closed_pipe
 
     end_quietly_on_closed_pipe()
     check_destinations({"--output": output, "--attention": attention})
-    from s2s_cli.run import find_model
     from s2s_cli.translate.formats import choose_format
     from s2s_cli.translate.insight import Insight
+    from s2s_cli.translate.prompt import Prompt, is_wanted
     from s2s_cli.translate.streams import translate_file
     from s2s_cli.translate.translator import Translator
     from s2s_cli.translate.watches import watching
 
-    first, *others = (find_model(path) for path in model or (None,))
     translator = Translator.load(
-        *first,
-        *others,
+        *(model or ()),
         beam=beam,
         n_best=n_best,
         search=search,
@@ -175,16 +177,18 @@ def translate(
     )
     kind = translator.tokenizer.source.config.kind
     insight = Insight(total=scores, tokens=scores, alignment=alignments)
-    form = choose_format(
-        translator.config, kind, name=format_, field=field, split=split, language=language, shown=insight
-    )
+    choose = partial(choose_format, kind=kind, name=format_, field=field, split=split, language=language, shown=insight)
+    form = choose(translator.config)
     looking = watching(translator, alignments=alignments, attention=attention, show_attention=show_attention)
     with (
         looking as watches,
         replaced_when_done(output, sys.stdout) as file,
         packed_where_named(output, file) as target,
     ):
-        translate_file(translator, input_, target, form, watches)
+        if is_wanted(translator, input_):
+            Prompt(translator, target, choose, watches).run()
+        else:
+            translate_file(translator, input_, target, form, watches)
     for message in translator.notices.messages(translator.config):
         say(f"warning: {message}")
     translator.notices.refuse_damaged()

@@ -162,7 +162,7 @@ class ModelSystem:
     @cached_property
     def translator(self) -> Translator:
         """The loaded model."""
-        return Translator.load(self.run, self.checkpoint, **self.decoding.model_dump())
+        return Translator.load(self.checkpoint, **self.decoding.model_dump())
 
     def sources(self, test: TestSet) -> tuple[Source, ...]:
         """The sources of a test set.

@@ -133,6 +133,11 @@ def _last_checkpoint(run: RunDirectory, config: Config) -> Checkpoint | None:
     with offering_others(run, path, config, tokenizer, f"write its name into {run.path / 'last'} to go on from there"):
         checkpoint = Checkpoint(path, config, tokenizer)
         checkpoint.verify()
+    if not checkpoint.resumable:
+        raise UserError(
+            f"{run.path}: {path.name} holds weights alone, so that training cannot go on from it; to start from them, "
+            f"set training.init_from to {run.path} and choose another folder with --run"
+        )
     return checkpoint
 
 

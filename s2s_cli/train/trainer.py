@@ -12,10 +12,10 @@ from torch import Tensor
 
 from s2s_cli import checkpoint as checkpoints
 from s2s_cli.checkpoint import Checkpoint
+from s2s_cli.config import better
 from s2s_cli.data.batches import Batch, Sampler
 from s2s_cli.device import FreedMemory, autocast, choose_precision, explain_memory
 from s2s_cli.errors import Damaged, RunFailed, Stopped, UserError
-from s2s_cli.evaluate import better
 from s2s_cli.files import disk_error
 from s2s_cli.signals import StopRequest
 from s2s_cli.train.metrics import MetricsLog
@@ -29,7 +29,8 @@ from s2s_cli.train.optim import (
     optimizer_tensors,
 )
 from s2s_cli.train.parts import Parts
-from s2s_cli.train.progress import Progress, random_states, restore_random_states
+from s2s_cli.train.progress import Progress
+from s2s_cli.train.randomness import random_states, restore_random_states
 from s2s_cli.train.validation import validate
 
 WEIGHT, OPTIMIZER = "weight.", "optimizer."  # prefixes in training.safetensors

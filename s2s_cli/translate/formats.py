@@ -57,6 +57,9 @@ class Format(Protocol):
     def windows(self, source: BinaryIO | FeatureSequences, notices: Notices) -> Iterator[list[Item]]:
         """The items in order, in windows that grow, given out when the input pauses."""
 
+    def line(self, number: int, line: bytes, notices: Notices) -> Item:
+        """The item of a line, the number from 1."""
+
     def entries(self, item: Item) -> Sequence[Entry]:
         """What to translate for an item: one, or a document's sentences, or none."""
 
@@ -80,7 +83,7 @@ class _Items(ABC):
             return
         done = 0
         for window in read_windows(source):
-            yield [self._line(number, line, notices) for number, line in enumerate(window, done + 1)]
+            yield [self.line(number, line, notices) for number, line in enumerate(window, done + 1)]
             done += len(window)
 
     def entries(self, item: Item) -> Sequence[Entry]:
@@ -90,8 +93,7 @@ class _Items(ABC):
         return self.style.best(item, translations)
 
     @abstractmethod
-    def _line(self, number: int, line: bytes, notices: Notices) -> Item:
-        """The item of a line, the number from 1."""
+    def line(self, number: int, line: bytes, notices: Notices) -> Item: ...
 
 
 class Text(_Items):
@@ -106,7 +108,7 @@ class Text(_Items):
             text = f"{index} ||| {text} ||| {translation.score:.4f}"
         return text + self.style.shown.suffix(translation)
 
-    def _line(self, number: int, line: bytes, notices: Notices) -> Item:
+    def line(self, number: int, line: bytes, notices: Notices) -> Item:
         return Item(None, self.style.divide(_repaired(line, notices)))
 
 
@@ -122,7 +124,7 @@ class Tsv(_Items):
             text += f"\t{translation.score:.4f}"
         return text + self.style.shown.suffix(translation)
 
-    def _line(self, number: int, line: bytes, notices: Notices) -> Item:
+    def line(self, number: int, line: bytes, notices: Notices) -> Item:
         entry = _repaired(line, notices)
         source, _, _ = str(entry.source).partition("\t")
         return Item(entry.source, self.style.divide(Entry(source, cut=entry.cut)))
@@ -147,7 +149,7 @@ class JsonLines(_Items):
         every = [{"text": one.text, "score": round(one.score, 4), **told(one)} for one in best]
         return {"translation": best[0].text, "translations": every}
 
-    def _line(self, number: int, line: bytes, notices: Notices) -> Item:
+    def line(self, number: int, line: bytes, notices: Notices) -> Item:
         members: dict[str, Member] = {}
         if not line.strip():
             return Item(None, NOTHING)

@@ -13,7 +13,7 @@ from s2s_cli.data.features import FeatureSequences, open_features
 from s2s_cli.errors import UserError
 from s2s_cli.files import open_binary
 from s2s_cli.translate.attention_file import Watch
-from s2s_cli.translate.formats import Format, choose_format
+from s2s_cli.translate.formats import Format, Item, choose_format
 from s2s_cli.translate.translator import Translator
 
 
@@ -64,13 +64,20 @@ def translate_lines(
     form = form or choose_format(translator.config, translator.tokenizer.source.config.kind)
     done = 0
     for window in form.windows(source, translator.notices):
-        asked = [form.entries(item) for item in window]
-        found = iter(translator.translate(list(chain.from_iterable(asked))))
-        for index, (item, entries) in enumerate(zip(window, asked, strict=True), done):
-            translations = list(islice(found, len(entries)))
-            output.write(form.render(index, item, translations).encode())
-            for watch, best in product(watches, form.best(item, translations) if watches else ()):
-                watch(best)
+        translate_window(translator, window, done, output, form, watches)
         done += len(window)
-        translator.notices.add(lines=len(window))
-        output.flush()
+
+
+def translate_window(
+    translator: Translator, window: Sequence[Item], first: int, output: BinaryIO, form: Format, watches: Sequence[Watch]
+) -> None:
+    """As `translate_lines`, of items that were read, the first of which has that index."""
+    asked = [form.entries(item) for item in window]
+    found = iter(translator.translate(list(chain.from_iterable(asked))))
+    for index, (item, entries) in enumerate(zip(window, asked, strict=True), first):
+        translations = list(islice(found, len(entries)))
+        output.write(form.render(index, item, translations).encode())
+        for watch, best in product(watches, form.best(item, translations) if watches else ()):
+            watch(best)
+    translator.notices.add(lines=len(window))
+    output.flush()

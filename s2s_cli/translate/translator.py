@@ -30,7 +30,7 @@ from s2s_cli.errors import UserError
 from s2s_cli.model.attention import NoAttention
 from s2s_cli.model.ensemble import Ensemble
 from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
-from s2s_cli.run import RunDirectory
+from s2s_cli.run import RunDirectory, find_model
 from s2s_cli.search.flight import Guidance, Hypothesis, Sources
 from s2s_cli.search.loop import Model, decode
 from s2s_cli.translate.entry import Entry, Notices, Translation
@@ -74,24 +74,25 @@ class Translator:
     _making: Lock = field(default_factory=Lock, init=False, repr=False)
 
     @classmethod
-    def load(cls, run: RunDirectory, checkpoint: Path, *others: tuple[RunDirectory, Path], **changes: object) -> Self:
+    def load(cls, path: Path | str | None = None, *others: Path | str, **changes: object) -> Self:
         """The translator of a run, or of an ensemble.
 
         Args:
-            run, checkpoint: from `find_model`; the run says how to decode.
+            path: a run directory or one of its checkpoints; default: as for `find_model`. The run says how to decode.
             others: what makes an ensemble with it.
             changes: keys of the run's decoding section to change; None leaves one as it is.
 
         Raises:
-            UserError: where a run is damaged, the vocabularies differ, or a change is not allowed.
+            UserError: where there is no such run, one is damaged, the vocabularies differ, or a change is not allowed.
         """
+        run, checkpoint = find_model(None if path is None else Path(path))
         config, tokenizer, model = load_model(run, checkpoint)
         given = {name: value for name, value in changes.items() if value is not None}
         decoding = change(config.decoding.for_search(given.get("search")), given, "decoding")
         device = choose_device(decoding.device)
         if device.type == "cpu":
             keep_freed_memory()
-        members = tuple(_member(other, at, run, tokenizer).to(device) for other, at in others)
+        members = tuple(_member(Path(other), run, tokenizer).to(device) for other in others)
         blind = any(isinstance(one.decoder.attention, NoAttention) for one in (model, *members))
         if blind and decoding.coverage_penalty:
             raise UserError(
@@ -149,6 +150,11 @@ class Translator:
         cuts, ends = (sum(one in which for one in entries) for which in (cut, ended))
         self.notices.add(sources=len(entries), cut=cuts, ended=ends)
         return [found[entry] for entry in entries]
+
+    def translate_one(self, source: Source | Entry) -> Translation:
+        """The best translation of one line or item."""
+        ((best, *_),) = self.translate([source])
+        return best
 
     def _made_ready(self, steps: int) -> Model:
         """The model to search with, and its table of inputs, if small, once enough steps lie ahead to pay for it."""
@@ -241,12 +247,13 @@ class Translator:
         )
 
 
-def _member(run: RunDirectory, checkpoint: Path, first: RunDirectory, tokenizer: Tokenizer) -> Seq2Seq:
+def _member(path: Path, first: RunDirectory, tokenizer: Tokenizer) -> Seq2Seq:
     """A further member of an ensemble.
 
     Raises:
         UserError: where its vocabularies are not the first one's.
     """
+    run, checkpoint = find_model(path)
     _, other, model = load_model(run, checkpoint)
     if other.fingerprint != tokenizer.fingerprint:
         raise UserError(

@@ -25,7 +25,6 @@ from s2s_cli.config import Config
 from s2s_cli.config_file import dump_config, load_config, parse_config
 from s2s_cli.errors import UserError
 from s2s_cli.forced import losses
-from s2s_cli.run import find_model
 from s2s_cli.translate.streams import translate_lines
 from s2s_cli.translate.translator import Translator
 
@@ -53,7 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def translator(folder: Path, batch_size: int = 64, beam: int = 1) -> Translator:
     """In fp32, where the batch may change nothing."""
-    return Translator.load(*find_model(folder / "runs" / "toy"), beam=beam, batch_size=batch_size, precision="fp32")
+    return Translator.load(folder / "runs" / "toy", beam=beam, batch_size=batch_size, precision="fp32")
 
 
 # Lines
