@@ -17,6 +17,8 @@ from s2s_cli.cli.app import BatchOption, BeamOption, app, examples, say
         "s2s translate < input.txt > output.txt",
         "echo 'A man sleeps.' | s2s translate -m runs/demo",
         "s2s translate -m runs/shapes --input data/shapes/test.safetensors",
+        "s2s translate --input article.txt --split --language de > translated.txt",
+        "s2s translate --input rows.jsonl.gz --format jsonl --field text --output out.jsonl.gz",
     ),
 )
 def translate(
@@ -31,10 +33,28 @@ def translate(
         ),
     ] = None,
     input_: Annotated[
-        Path | None, typer.Option("--input", "-i", metavar="FILE", help="Default: standard input (of text).")
+        Path | None,
+        typer.Option("--input", "-i", metavar="FILE", help="Default: standard input (of text). May be .gz."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: standard output.")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: standard output. May be .gz.")
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="text; tsv: the first column, with a column added; jsonl: an object a line. Default: text.",
+        ),
+    ] = None,
+    field: Annotated[
+        str | None, typer.Option(metavar="NAME", help="jsonl: the field that holds the source. Default: source.")
+    ] = None,
+    split: Annotated[
+        bool, typer.Option("--split", help="Divide lines into sentences, and keep the layout around them.")
+    ] = False,
+    language: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Of the source, for --split. Default: en.")
     ] = None,
     beam: BeamOption = None,
     n_best: Annotated[
@@ -49,11 +69,12 @@ def translate(
     device: Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = None,
 ) -> None:
     """Translate lines, or the feature vectors of a file: N in, N lines out, in order, as they come."""
-    from s2s_cli.files import replaced_when_done
+    from s2s_cli.files import packed_where_named, replaced_when_done
     from s2s_cli.signals import end_quietly_on_closed_pipe
 
     end_quietly_on_closed_pipe()
     from s2s_cli.run import find_model
+    from s2s_cli.translate.formats import choose_format
     from s2s_cli.translate.streams import translate_file
     from s2s_cli.translate.translator import Translator
 
@@ -69,7 +90,10 @@ def translate(
         precision=precision,
         device=device,
     )
-    with replaced_when_done(output, sys.stdout) as target:
-        translate_file(translator, input_, target)
+    kind = translator.tokenizer.source.config.kind
+    form = choose_format(translator.config, kind, name=format_, field=field, split=split, language=language)
+    with replaced_when_done(output, sys.stdout) as file, packed_where_named(output, file) as target:
+        translate_file(translator, input_, target, form)
     for message in translator.notices.messages(translator.config):
         say(f"warning: {message}")
+    translator.notices.refuse_damaged()

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
 
-from s2s_cli.data.features import FORMATS, open_features
+from s2s_cli.data.features import FORMATS as FEATURE_FILES
+from s2s_cli.data.features import FeatureSequences, open_features
 from s2s_cli.errors import UserError
 from s2s_cli.files import open_binary
-from s2s_cli.translate.entry import Entry
-from s2s_cli.translate.lines import LAST_WINDOW, read_windows, repair
+from s2s_cli.translate.formats import Format, choose_format
 from s2s_cli.translate.translator import Translator
 
 
-def translate_file(translator: Translator, path: Path | None, output: BinaryIO) -> None:
+def translate_file(translator: Translator, path: Path | None, output: BinaryIO, form: Format | None = None) -> None:
     """Translates what the model reads: the lines of a file, or of standard input where none is named, or the items
     of a file of feature vectors.
 
@@ -27,42 +27,34 @@ def translate_file(translator: Translator, path: Path | None, output: BinaryIO) 
         if path is None:
             raise UserError(
                 "this model reads feature vectors, which standard input cannot hold: name a file with --input "
-                f"({' or '.join(FORMATS)})"
+                f"({' or '.join(FEATURE_FILES)})"
             )
-        items = open_features([path], source.size)
-        windows = (items[start : start + LAST_WINDOW] for start in range(0, len(items), LAST_WINDOW))
-        _give(translator, output, ([Entry(item) for item in window] for window in windows))
+        translate_lines(translator, open_features([path], source.size), output, form)
         return
-    if path is not None and path.suffix in FORMATS:
+    if path is not None and path.suffix in FEATURE_FILES:
         raise UserError(f"{path}: feature vectors, but this model reads lines of text (its source.kind is text)")
     with open_binary(path, sys.stdin) as lines:
-        translate_lines(translator, lines, output)
+        translate_lines(translator, lines, output, form)
 
 
-def translate_lines(translator: Translator, source: BinaryIO, output: BinaryIO) -> None:
-    """Translates lines as they come: N lines in, N lines out, in order, whatever bytes they hold."""
+def translate_lines(
+    translator: Translator, source: BinaryIO | FeatureSequences, output: BinaryIO, form: Format | None = None
+) -> None:
+    """Translates lines as they come, whatever bytes they hold, or items: N in, N out, in order.
 
-    def entries(window: Sequence[bytes]) -> list[Entry]:
-        repaired = [repair(line) for line in window]
-        translator.notices.add(repaired=sum(changed for _, changed in repaired))
-        return [entry for entry, _ in repaired]
-
-    _give(translator, output, (entries(window) for window in read_windows(source)))
-
-
-def _give(translator: Translator, output: BinaryIO, windows: Iterable[Sequence[Entry]]) -> None:
-    """Translates windows of entries, and writes a line for each.
-
-    With `n_best` over one, each gives that many lines `index ||| text ||| score`, the index from 0.
+    Args:
+        translator: says how to decode too.
+        source: lines with a descriptor, or items.
+        output: each window of lines is written and flushed when it is done.
+        form: of both; default: lines of text.
     """
-    n_best, done = translator.config.n_best, 0
-    for entries in windows:
-        for index, translations in enumerate(translator.translate(entries), done):
-            for rank in range(n_best):
-                # A search may find fewer than were asked for; the count of lines must not depend on it.
-                item = translations[min(rank, len(translations) - 1)]
-                text = item.text if n_best == 1 else f"{index} ||| {item.text} ||| {item.score:.4f}"
-                output.write(f"{text}\n".encode())
-        done += len(entries)
-        translator.notices.add(lines=len(entries))
+    form = form or choose_format(translator.config, translator.tokenizer.source.config.kind)
+    done = 0
+    for window in form.windows(source, translator.notices):
+        asked = [form.entries(item) for item in window]
+        found = iter(translator.translate(list(chain.from_iterable(asked))))
+        for index, (item, entries) in enumerate(zip(window, asked, strict=True), done):
+            output.write(form.render(index, item, list(islice(found, len(entries)))).encode())
+        done += len(window)
+        translator.notices.add(lines=len(window))
         output.flush()
