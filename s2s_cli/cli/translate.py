@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from s2s_cli.cli.app import BatchOption, BeamOption, app, examples, say
+from s2s_cli.errors import UserError
 
 
 @app.command(
@@ -18,6 +19,7 @@ from s2s_cli.cli.app import BatchOption, BeamOption, app, examples, say
         "echo 'A man sleeps.' | s2s translate -m runs/demo",
         "s2s translate -m runs/shapes --input data/shapes/test.safetensors",
         "s2s translate --input article.txt --split --language de > translated.txt",
+        "s2s translate --terminology terms.tsv --keep urls --keep numbers < input.txt > output.txt",
         "s2s translate --input rows.jsonl.gz --format jsonl --field text --output out.jsonl.gz",
     ),
 )
@@ -56,6 +58,32 @@ def translate(
     language: Annotated[
         str | None, typer.Option(metavar="CODE", help="Of the source, for --split. Default: en.")
     ] = None,
+    prefix: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Translations begin with its lines, one for each of the input; blank: free."),
+    ] = None,
+    force: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="A word or phrase for every translation. Repeatable.")
+    ] = None,
+    forbid: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="A word or phrase for no translation. Repeatable.")
+    ] = None,
+    terminology: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Lines of source term, tab, target term, which is then forced.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Copy urls, emails, numbers or tags as they are. Repeatable."),
+    ] = None,
+    keep_pattern: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="REGEX", help="Copy what matches in the first 5,000 characters of a line as it is. Repeatable."
+        ),
+    ] = None,
+    copy_unknown: Annotated[
+        bool, typer.Option("--copy-unknown", help="Put source words in the place of unknown pieces, by attention.")
+    ] = False,
     beam: BeamOption = None,
     n_best: Annotated[
         int | None, typer.Option("--n-best", metavar="N", help="N lines for each: index ||| text ||| score.")
@@ -75,9 +103,20 @@ def translate(
     end_quietly_on_closed_pipe()
     from s2s_cli.run import find_model
     from s2s_cli.translate.formats import choose_format
-    from s2s_cli.translate.streams import translate_file
+    from s2s_cli.translate.streams import Prefixes, translate_file
     from s2s_cli.translate.translator import Translator
+    from s2s_cli.translate.wishes import Wishes, patterns, read_terms
 
+    if prefix and split:
+        raise UserError("--prefix gives whole lines, and --split divides them: leave one out")
+    wishes = Wishes(
+        force=tuple(force or ()),
+        forbid=tuple(forbid or ()),
+        terms=read_terms(terminology) if terminology else (),
+        keep=patterns(keep or (), keep_pattern or ()),
+        copy_unknown=copy_unknown,
+    )
+    prefixes = Prefixes(prefix) if prefix else None
     first, *others = (find_model(path) for path in model or (None,))
     translator = Translator.load(
         *first,
@@ -90,10 +129,11 @@ def translate(
         precision=precision,
         device=device,
     )
+    translator.wish(wishes)
     kind = translator.tokenizer.source.config.kind
     form = choose_format(translator.config, kind, name=format_, field=field, split=split, language=language)
     with replaced_when_done(output, sys.stdout) as file, packed_where_named(output, file) as target:
-        translate_file(translator, input_, target, form)
+        translate_file(translator, input_, target, form, prefixes)
     for message in translator.notices.messages(translator.config):
         say(f"warning: {message}")
     translator.notices.refuse_damaged()

@@ -82,9 +82,11 @@ class Spelling:
         self._longest = max(map(len, texts), default=0)
 
     @cached_property
-    def continuing_V(self) -> Tensor:
-        """Whether a piece continues a word; a lone byte of a longer character might."""
-        return torch.tensor([bool(text) and (text[0] >= 0x80 and len(text) == 1 or is_word(first(text))) for text in self.texts])
+    def continuing(self) -> Tensor:
+        """Whether each piece continues a word, (V); a lone byte of a longer character might."""
+        return torch.tensor(
+            [bool(text) and ((text[0] >= 0x80 and len(text) == 1) or is_word(first(text))) for text in self.texts]
+        )
 
     def starting(self, start: bytes) -> list[int]:
         """The ordinary pieces whose texts start so."""
@@ -105,6 +107,17 @@ class Spelling:
                 at += 1
         return found
 
+    def segmented(self, text: bytes) -> list[int]:
+        """Pieces for a text, the longest first of all; none where the vocabulary lacks some."""
+        found: list[int] = []
+        while text:
+            pieces = self.within(text)
+            if not pieces:
+                return []
+            found.append(pieces[0])
+            text = text[len(self.texts[pieces[0]]) :]
+        return found
+
     def text(self, ids: Sequence[int], surfaces: Sequence[Surface] = ()) -> str:
         """The text of pieces, with surfaces, which do not overlap, in the place of some."""
         said, at, apart = "", 0, False
@@ -120,6 +133,34 @@ class Spelling:
                 said += f" {surface.text}" if open_ else surface.text
                 at, apart = surface.end, surface.apart
         return said
+
+
+def source_words(text: str, written: Sequence[str]) -> list[str]:
+    """For each piece of a source the words that it is part of, without the marks around them.
+
+    Args:
+        text: as it was given; its own words are meant where the pieces have as many.
+        written: what each piece stands for, after normalization.
+    """
+    joined = "".join(written)
+    own, found, end = text.split(), joined.split(), 0
+    given = own if len(own) == len(found) else found
+    words = []
+    for piece in written:
+        begin, end = end + len(piece) - len(piece.lstrip(" ")), end + len(piece)
+        if any(map(is_unspaced, piece)):
+            words.append(piece.strip())
+            continue
+        before = len(joined[:begin].split()) - (begin > 0 and joined[begin - 1] != " ")
+        chosen = " ".join(given[before : before + max(1, len(piece.split()))])
+        words.append(_bare(chosen))
+    return words
+
+
+def _bare(word: str) -> str:
+    """Without punctuation around it, unless it is nothing else."""
+    inner = [at for at, character in enumerate(word) if unicodedata.category(character)[0] != "P"]
+    return word[inner[0] : inner[-1] + 1] if inner else word
 
 
 def first(text: bytes) -> str:

@@ -132,7 +132,7 @@ class Forced(Control):
             if room - 1 <= lost + (0 if self._anywhere else len(self.phrases)) or any(
                 self.phrases[number].firm for number in state.ended
             ):
-                scores_V[self._spelling.continuing_V.to(scores_V.device)] = -math.inf
+                scores_V[self._spelling.continuing.to(scores_V.device)] = -math.inf
 
     def reached(self, state: Progress) -> int:
         return self.goals - self._pieces(self._lacking(state)) + len(state.path)
@@ -163,7 +163,7 @@ class Forced(Control):
 
     def _goes_on(self, state: Progress, piece: int) -> bool:
         """Whether a piece makes the word longer with which a phrase ended."""
-        return bool(state.ended) and bool(self._spelling.continuing_V[piece])
+        return bool(state.ended) and bool(self._spelling.continuing[piece])
 
     def _lacking(self, state: Progress) -> list[int]:
         return [number for number in range(len(self.phrases)) if number not in state.met and number not in state.ended]
@@ -209,7 +209,8 @@ class Forced(Control):
         found: list[int] = []
         for piece in self._spelling.ordinary:
             if self._need(self.after(state, piece)) < room - 1 and (
-                self._avoid is None or self._avoid.allows(state.tails[-1], self._spelling.texts[piece].decode(errors="replace"))
+                self._avoid is None
+                or self._avoid.allows(state.tails[-1], self._spelling.texts[piece].decode(errors="replace"))
             ):
                 found.append(piece)
             if len(found) == MOST_BETWEEN:

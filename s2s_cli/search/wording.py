@@ -44,6 +44,11 @@ class Prefix(Control):
         return [Surface(0, len(self._head), self._text, apart=False)] if self._text else []
 
     @property
+    def replaced(self) -> int:
+        """The first pieces that a text stands for."""
+        return len(self._head) if self._text else 0
+
+    @property
     def spells(self) -> bool:
         """Whether there are pieces for the rest."""
         return not self._rest or bool(self._ways[0])
@@ -81,7 +86,7 @@ class Forbidden(Control):
 
     def change(self, scores_V: Tensor, state: bytes, room: int) -> None:
         if self._must_go_on(state):
-            scores_V[~self._spelling.continuing_V.to(scores_V.device)] = -math.inf
+            scores_V[~self._spelling.continuing.to(scores_V.device)] = -math.inf
         for number, phrase in enumerate(self._bytes):
             scores_V[self._within(number)] = -math.inf
             for length in range(len(phrase)):
@@ -123,11 +128,8 @@ class Forbidden(Control):
             phrase = self._phrases[number]
             texts = ((piece, self._spelling.texts[piece]) for piece in self._spelling.ordinary)
             longer = ((piece, text.decode(errors="replace")) for piece, text in texts if len(text) > len(phrase))
-            self._completing[key] = [
-                piece for piece, text in longer if phrase in text[1:] and stands(phrase, text)
-            ]
+            self._completing[key] = [piece for piece, text in longer if phrase in text[1:] and stands(phrase, text)]
         return self._completing[key]
 
     def _ends(self, number: int, after: bytes) -> bool:
         return not after or not joins(self._phrases[number][-1], first(after))
-

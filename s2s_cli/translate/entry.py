@@ -21,6 +21,21 @@ class Entry:
     source: Source
     cut: bool = False
     """Whether the source is only the beginning of one too long."""
+    prefix: str = ""
+    """What the translation begins with; its last word may be cut."""
+    force: tuple[str, ...] = ()
+    """Words and phrases that stand in the translation."""
+    forbid: tuple[str, ...] = ()
+    """Words and phrases that do not."""
+
+
+class Refused(UserError):
+    """What is asked of one entry contradicts itself."""
+
+    def __init__(self, message: str, place: int) -> None:
+        super().__init__(message)
+        self.place = place
+        """Of the entry, among those given."""
 
 
 @dataclass(frozen=True)

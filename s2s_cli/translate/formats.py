@@ -229,16 +229,9 @@ def _asked(source: str, members: Mapping[str, Member]) -> Entry:
 
     Raises:
         ValueError: where such a field does not hold text.
-        UserError: where one is there: nothing can be asked yet.
     """
-    asked = {
-        name: read(members, name)
-        for name, read in _CONTROLS.items()
-        if name in members and members[name].value is not None
-    }
-    if asked:
-        raise UserError(f"the field {next(iter(asked))} cannot be obeyed yet: rename it, or leave it out")
-    return Entry(source, **asked)
+    given = {name: read for name, read in _CONTROLS.items() if name in members and members[name].value is not None}
+    return Entry(source, **{name: read(members, name) for name, read in given.items()})
 
 
 FORMATS: dict[str, Callable[[Style], Format]] = {"text": Text, "tsv": Tsv, "jsonl": JsonLines}

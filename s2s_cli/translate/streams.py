@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import BinaryIO
@@ -11,11 +13,53 @@ from s2s_cli.data.features import FORMATS as FEATURE_FILES
 from s2s_cli.data.features import FeatureSequences, open_features
 from s2s_cli.errors import UserError
 from s2s_cli.files import open_binary
+from s2s_cli.translate.entry import Entry, Refused
 from s2s_cli.translate.formats import Format, choose_format
 from s2s_cli.translate.translator import Translator
+from s2s_cli.translate.wishes import read_lines
 
 
-def translate_file(translator: Translator, path: Path | None, output: BinaryIO, form: Format | None = None) -> None:
+class Prefixes:
+    """The lines of a file, one for each line of the input; blank where its translation may begin as it likes.
+
+    Raises:
+        UserError: where it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lines = path, read_lines(path, "--prefix")
+
+    def put(self, asked: Sequence[Sequence[Entry]], done: int) -> list[Sequence[Entry]]:
+        """Entries with their prefixes.
+
+        Args:
+            asked: of each line the entries.
+            done: lines before them.
+
+        Raises:
+            UserError: where there are too few.
+        """
+        if done + len(asked) > len(self._lines):
+            raise UserError(f"--prefix {self._path}: {self._has()}, and the input has more: give a line for each")
+        lines = self._lines[done:]
+        return [[replace(entry, prefix=line) for entry in entries] for entries, line in zip(asked, lines, strict=False)]
+
+    def check(self, lines: int) -> None:
+        """Raises `UserError` where the input had fewer lines."""
+        if lines != len(self._lines):
+            raise UserError(f"--prefix {self._path}: {self._has()}, but the input has {lines:,}: give a line for each")
+
+    def _has(self) -> str:
+        return f"it has {len(self._lines):,} lines"
+
+
+def translate_file(
+    translator: Translator,
+    path: Path | None,
+    output: BinaryIO,
+    form: Format | None = None,
+    prefixes: Prefixes | None = None,
+) -> None:
     """Translates what the model reads: the lines of a file, or of standard input where none is named, or the items
     of a file of feature vectors.
 
@@ -29,16 +73,20 @@ def translate_file(translator: Translator, path: Path | None, output: BinaryIO, 
                 "this model reads feature vectors, which standard input cannot hold: name a file with --input "
                 f"({' or '.join(FEATURE_FILES)})"
             )
-        translate_lines(translator, open_features([path], source.size), output, form)
+        translate_lines(translator, open_features([path], source.size), output, form, prefixes)
         return
     if path is not None and path.suffix in FEATURE_FILES:
         raise UserError(f"{path}: feature vectors, but this model reads lines of text (its source.kind is text)")
     with open_binary(path, sys.stdin) as lines:
-        translate_lines(translator, lines, output, form)
+        translate_lines(translator, lines, output, form, prefixes)
 
 
 def translate_lines(
-    translator: Translator, source: BinaryIO | FeatureSequences, output: BinaryIO, form: Format | None = None
+    translator: Translator,
+    source: BinaryIO | FeatureSequences,
+    output: BinaryIO,
+    form: Format | None = None,
+    prefixes: Prefixes | None = None,
 ) -> None:
     """Translates lines as they come, whatever bytes they hold, or items: N in, N out, in order.
 
@@ -47,14 +95,26 @@ def translate_lines(
         source: lines with a descriptor, or items.
         output: each window of lines is written and flushed when it is done.
         form: of both; default: lines of text.
+        prefixes: what the translations begin with.
+
+    Raises:
+        UserError: where what is asked of a line contradicts itself, or there are not as many prefixes as lines.
     """
     form = form or choose_format(translator.config, translator.tokenizer.source.config.kind)
     done = 0
     for window in form.windows(source, translator.notices):
         asked = [form.entries(item) for item in window]
-        found = iter(translator.translate(list(chain.from_iterable(asked))))
+        if prefixes:
+            asked = prefixes.put(asked, done)
+        try:
+            found = iter(translator.translate(list(chain.from_iterable(asked))))
+        except Refused as error:
+            lines = [done + at for at, entries in enumerate(asked, 1) for _ in entries]
+            raise UserError(f"line {lines[error.place]}: {error}") from None
         for index, (item, entries) in enumerate(zip(window, asked, strict=True), done):
             output.write(form.render(index, item, list(islice(found, len(entries)))).encode())
         done += len(window)
         translator.notices.add(lines=len(window))
         output.flush()
+    if prefixes:
+        prefixes.check(done)
