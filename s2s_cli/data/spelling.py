@@ -38,15 +38,16 @@ def joins(left: str, right: str) -> bool:
     return is_word(left) and is_word(right)
 
 
-def stands(word: str, text: str, goes_on: bool = False) -> bool:
+def stands(word: str, text: str, goes_on: bool = False, beyond: int = 0) -> bool:
     """Whether a text holds a word or phrase that is no part of a longer word.
 
     Args:
         word: not empty.
         text: of any length.
         goes_on: the text's last word may still become longer.
+        beyond: it must end after this place.
     """
-    at = text.find(word)
+    at = text.find(word, max(0, beyond - len(word) + 1))
     while at >= 0:
         end = at + len(word)
         left = at > 0 and joins(text[at - 1], word[0])

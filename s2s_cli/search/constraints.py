@@ -105,7 +105,8 @@ class Forced(Control):
             said = state.path[at:]
             for number in lacking:
                 pieces = self.phrases[number].pieces
-                if pieces[: len(said)] == said and self._begins(state.tails[at], number):
+                more = len(pieces) > len(said) and pieces[: len(said)] == said
+                if more and self._begins(state.tails[at], number):
                     found[pieces[len(said)]] = None
             if self._bound(state):  # what has begun with the unknown piece must be said whole
                 break
@@ -120,19 +121,20 @@ class Forced(Control):
             return wanted
         if room - 1 > self._pieces(lacking) + (0 if self._anywhere else len(lacking)):
             return None
-        affordable = [piece for piece in wanted if self._need(self.after(state, piece)) < room - 1]
-        return affordable or self._between(state, room) or wanted or None
+        return self._affordable(state, room) or self._between(state, room) or wanted or None
 
     def change(self, scores_V: Tensor, state: Progress, room: int) -> None:
         lacking = self._lacking(state)
         if lacking:
             scores_V[self._eos] = -math.inf
         if state.ended:
-            lost = self._pieces(lacking) + self._pieces(state.ended)
-            if room - 1 <= lost + (0 if self._anywhere else len(self.phrases)) or any(
-                self.phrases[number].firm for number in state.ended
-            ):
+            firm = any(self.phrases[number].firm for number in state.ended)
+            slack = 0 if self._anywhere else len(self.phrases)
+            if firm or room - 1 <= self._pieces(lacking) + self._pieces(state.ended) + slack:
+                kept = [] if firm else self._affordable(state, room)
+                kept_K = scores_V[kept].clone()
                 scores_V[self._spelling.continuing.to(scores_V.device)] = -math.inf
+                scores_V[kept] = kept_K
 
     def reached(self, state: Progress) -> int:
         return self.goals - self._pieces(self._lacking(state)) + len(state.path)
@@ -198,11 +200,27 @@ class Forced(Control):
         """The pieces that it takes to say what is lacking, something between two phrases included where it may have
         to be."""
         lacking = self._lacking(state)
-        pieces = self._pieces(lacking) - len(state.path)
+        whole = self._pieces(lacking)
+        pieces = whole - len(state.path)
+        if state.ended and state.path:  # to go on may take back what has just ended
+            pieces = min(whole, pieces + self._pieces(state.ended)) if not self._goes_apart(state, lacking) else pieces
         if self._anywhere or not lacking:
             return pieces
-        ready = bool(state.path) or any(self._begins(state.tails[-1], number) for number in lacking)
+        ready = pieces < whole or any(self._begins(state.tails[-1], number) for number in lacking)
         return pieces + len(lacking) - ready
+
+    def _goes_apart(self, state: Progress, lacking: Sequence[int]) -> bool:
+        """Whether the path can go on with a piece that does not continue a word."""
+        said = len(state.path)
+        begun = (self.phrases[number].pieces for number in lacking)
+        return any(
+            len(pieces) > said and pieces[:said] == state.path and not self._spelling.continuing[pieces[said]]
+            for pieces in begun
+        )
+
+    def _affordable(self, state: Progress, room: int) -> list[int]:
+        """Of the pieces that bring it nearer to its goals those after which all can still be said."""
+        return [piece for piece in self.wanted(state, room) if self._need(self.after(state, piece)) < room - 1]
 
     def _between(self, state: Progress, room: int) -> list[int]:
         """Pieces after which a phrase can begin."""

@@ -99,7 +99,8 @@ class Forbidden(Control):
 
     def allows(self, state: bytes, text: str) -> bool:
         """Whether a text may follow."""
-        return self.found(state.decode(errors="replace") + text) is None
+        before = state.decode(errors="replace")
+        return not any(stands(phrase, before + text, beyond=len(before)) for phrase in self._phrases)
 
     def _begins(self, before: bytes, number: int) -> bool:
         """Whether a phrase that comes next is no part of a longer word."""

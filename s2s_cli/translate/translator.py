@@ -27,6 +27,7 @@ from s2s_cli.device import (
     share_threads,
 )
 from s2s_cli.errors import UserError
+from s2s_cli.model.attention import NoAttention
 from s2s_cli.model.ensemble import Ensemble
 from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
 from s2s_cli.run import RunDirectory
@@ -103,7 +104,9 @@ class Translator:
         """
         if wishes.need_text and self.tokenizer.source.config.kind == "features":
             raise UserError("terminology, kept spans and copied words need a source of text: this model reads vectors")
-        if wishes.copy_unknown and any(one.config.attention == "none" for one in (self.model, *self.others)):
+        if wishes.copy_unknown and any(
+            isinstance(one.decoder.attention, NoAttention) for one in (self.model, *self.others)
+        ):
             raise UserError("--copy-unknown needs attention to find the word: this model's attention is none")
         everything = replace(wishes, force=(*wishes.force, *(term.target for term in wishes.terms)), terms=(), keep=())
         for text in everything.force or ("",):  # each alone: all together they may be too many

@@ -75,9 +75,9 @@ class Wishes:
                 continue
             for length in self._lengths.get(lowered[begin], ()):
                 end = begin + length
-                if end <= len(source) and not (end < len(source) and joins(source[end - 1], source[end])):
-                    if self._target(source[begin:end]):
-                        yield begin, end
+                within = end < len(source) and joins(source[end - 1], source[end])
+                if end <= len(source) and not within and self._target(source[begin:end]):
+                    yield begin, end
 
     def _target(self, words: str) -> str | None:
         return self._targets.get((True, words)) or self._targets.get((False, _lower(words)))
