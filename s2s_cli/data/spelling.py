@@ -38,20 +38,19 @@ def joins(left: str, right: str) -> bool:
     return is_word(left) and is_word(right)
 
 
-def stands(word: str, text: str, goes_on: bool = False, beyond: int = 0) -> bool:
+def stands(word: str, text: str, beyond: int = 0) -> bool:
     """Whether a text holds a word or phrase that is no part of a longer word.
 
     Args:
         word: not empty.
         text: of any length.
-        goes_on: the text's last word may still become longer.
         beyond: it must end after this place.
     """
     at = text.find(word, max(0, beyond - len(word) + 1))
     while at >= 0:
         end = at + len(word)
         left = at > 0 and joins(text[at - 1], word[0])
-        right = joins(word[-1], text[end]) if end < len(text) else goes_on and is_word(word[-1])
+        right = end < len(text) and joins(word[-1], text[end])
         if not left and not right:
             return True
         at = text.find(word, at + 1)

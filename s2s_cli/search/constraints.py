@@ -18,7 +18,7 @@ from torch.nn.functional import pad
 from s2s_cli.data.spelling import Spelling, Surface, first, is_word, joins, last
 from s2s_cli.search.flight import Sentence
 from s2s_cli.search.rules import Control
-from s2s_cli.search.wording import LONGEST_CHARACTER, Forbidden
+from s2s_cli.search.wording import LONGEST_CHARACTER, Forbidden, Prefix
 
 MOST_BETWEEN = 50  # pieces tried where something must stand between two phrases
 
@@ -48,7 +48,7 @@ class Progress(NamedTuple):
     tails: tuple[bytes, ...] = (b"",)
     """The end of the text before each of them, and after all."""
     skipped: int = 0
-    """Pieces that did not count."""
+    """How far it is in the prefix that does not count."""
 
 
 class Forced(Control):
@@ -60,13 +60,24 @@ class Forced(Control):
         spelling: of the vocabulary.
         eos: the piece that ends a sentence.
         avoid: what must not arise where a phrase meets its neighbours.
-        skip: first pieces that are no part of any phrase.
+        prefix: whose pieces are no part of any phrase.
     """
 
     def __init__(
-        self, phrases: Sequence[Phrase], spelling: Spelling, eos: int, avoid: Forbidden | None = None, skip: int = 0
+        self,
+        phrases: Sequence[Phrase],
+        spelling: Spelling,
+        eos: int,
+        avoid: Forbidden | None = None,
+        prefix: Prefix | None = None,
     ) -> None:
-        self.phrases, self._spelling, self._eos, self._avoid, self._skip = tuple(phrases), spelling, eos, avoid, skip
+        self.phrases, self._spelling, self._eos, self._avoid, self._prefix = (
+            tuple(phrases),
+            spelling,
+            eos,
+            avoid,
+            prefix,
+        )
         self.goals = sum(len(phrase.pieces) for phrase in phrases)
         self._first = [first(spelling.texts[phrase.pieces[0]]) for phrase in phrases]
         self._anywhere = avoid is None and not any(map(is_word, filter(None, self._first)))
@@ -80,8 +91,8 @@ class Forced(Control):
 
     def after(self, state: Progress, piece: int) -> Progress:
         tail = (state.tails[-1] + self._spelling.texts[piece])[-self._reach :]
-        if state.skipped < self._skip:
-            return Progress(tails=(tail,), skipped=state.skipped + 1)
+        if self._prefix and not self._counts(state):
+            return Progress(tails=(tail,), skipped=self._prefix.after(state.skipped, piece))
         met = state.met if self._goes_on(state, piece) else state.met | state.ended
         ended: frozenset[int] = frozenset()
         path, tails = (*state.path, piece), (*state.tails, tail)
@@ -97,7 +108,7 @@ class Forced(Control):
         return self._settled(met, ended, (), (tail,), state.skipped)
 
     def wanted(self, state: Progress, room: int) -> list[int]:
-        if state.skipped < self._skip or room < 2:
+        if not self._counts(state) or room < 2:
             return []
         found: dict[int, None] = {}
         lacking = self._lacking(state)
@@ -114,7 +125,7 @@ class Forced(Control):
 
     def only(self, state: Progress, room: int) -> list[int] | None:
         lacking = self._lacking(state)
-        if not lacking or state.skipped < self._skip:
+        if not lacking or not self._counts(state):
             return None
         wanted = self.wanted(state, room)
         if self._bound(state):
@@ -150,6 +161,9 @@ class Forced(Control):
                 phrase = self.phrases[number]
                 found[number] = Surface(end - len(phrase.pieces), end, phrase.text)
         return [surface for number, surface in found.items() if self.phrases[number].replaced]
+
+    def _counts(self, state: Progress) -> bool:
+        return self._prefix is None or state.skipped == self._prefix.least
 
     def _settled(
         self,

@@ -44,9 +44,9 @@ class Prefix(Control):
         return [Surface(0, len(self._head), self._text, apart=False)] if self._text else []
 
     @property
-    def replaced(self) -> int:
-        """The first pieces that a text stands for."""
-        return len(self._head) if self._text else 0
+    def replaced(self) -> bool:
+        """Whether a text stands for its head."""
+        return bool(self._text)
 
     @property
     def spells(self) -> bool:
@@ -93,9 +93,9 @@ class Forbidden(Control):
                 if state.endswith(phrase[:length]) and self._begins(state[: len(state) - length], number):
                     scores_V[self._rest(number, length)] = -math.inf
 
-    def found(self, text: str, goes_on: bool = False) -> str | None:
-        """A phrase that stands in a text; `goes_on` where its last word may still become longer."""
-        return next((phrase for phrase in self._phrases if stands(phrase, text, goes_on)), None)
+    def found(self, text: str) -> str | None:
+        """A phrase that stands in a text."""
+        return next((phrase for phrase in self._phrases if stands(phrase, text)), None)
 
     def allows(self, state: bytes, text: str) -> bool:
         """Whether a text may follow."""

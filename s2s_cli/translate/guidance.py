@@ -85,8 +85,9 @@ class Guide:
         ]
         if phrases:
             target = self._tokenizer.target
-            skip = prefix.replaced if prefix else 0
-            found.append(Forced(phrases, target.spelling, target.specials.eos, avoid, skip))
+            # Where texts stand for pieces, no piece may belong to two of them.
+            replaced = any(phrase.replaced for phrase in phrases) or bool(prefix and prefix.replaced)
+            found.append(Forced(phrases, target.spelling, target.specials.eos, avoid, prefix if replaced else None))
         if (pieces := sum(control.least for control in found)) > MOST_FORCED:
             raise UserError(
                 f"the prefix and the forced words are {pieces:,} pieces, and {MOST_FORCED} are allowed: force fewer"
@@ -106,7 +107,7 @@ class Guide:
         for text in forced:
             if (phrase := avoid.found(text)) is not None:
                 raise UserError(f"{text!r} is forced (or kept), but {phrase!r} in it is forbidden: drop one of them")
-        if (phrase := avoid.found(begin, goes_on=True)) is not None:
+        if (phrase := avoid.found(begin)) is not None:
             raise UserError(f"the prefix {begin!r} holds {phrase!r}, which is forbidden: drop one of them")
 
     def _prefix(self, text: str) -> Prefix:
