@@ -65,7 +65,7 @@ def test_every_command_of_the_documents_is_understood(tmp_path: Path) -> None:
     helps = {}
     for command in commands:
         words = shlex.split(command.split("<")[0].split("#")[0])[1:]
-        if not words or words[0] not in ("train", "translate", "evaluate", "plot", "config"):
+        if not words or words[0] not in ("train", "translate", "evaluate", "score", "plot", "config"):
             continue
         name = words[:2] if words[0] == "config" and len(words) > 1 else words[:1]
         if tuple(name) not in helps:

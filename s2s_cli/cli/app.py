@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from s2s_cli import __version__
 
-ORDER = ("train", "translate", "evaluate", "plot", "config")
+ORDER = ("train", "translate", "evaluate", "score", "plot", "config")
 
 
 class _InOrder(TyperGroup):
@@ -47,6 +47,28 @@ ModelOption = Annotated[
         help="Run directory, or one of its checkpoints. Default: $S2S_MODEL, else the run that finished last.",
         show_default=False,
     ),
+]
+ModelsOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="DIR",
+        help="Run directory, or one of its checkpoints. Repeated: an ensemble. Default: as for s2s evaluate.",
+        show_default=False,
+    ),
+]
+EnsembleOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Models are averaged by probabilities or log-probabilities.")
+]
+AlignmentsOption = Annotated[
+    bool, typer.Option("--alignments", help="Which source word each word looks at most: 0-0 1-2, source first.")
+]
+AttentionOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write attention weights: .jsonl, .jsonl.gz or .npz.")
+]
+ShowAttentionOption = Annotated[
+    bool, typer.Option("--show-attention", help="Draw attention on the terminal, on standard error.")
 ]
 BeamOption = Annotated[int | None, typer.Option(metavar="K", help="Beam; 1 is greedy. Default: the run's.")]
 BatchOption = Annotated[int | None, typer.Option("--batch-size", metavar="N", help="Sentences decoded at once.")]

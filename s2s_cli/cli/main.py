@@ -9,7 +9,7 @@ import sys
 import traceback
 from typing import NoReturn
 
-from s2s_cli.cli import config, evaluate, plot, train, translate  # noqa: F401  # each registers itself
+from s2s_cli.cli import config, evaluate, plot, score, train, translate  # noqa: F401  # each registers itself
 from s2s_cli.cli.app import app, say
 from s2s_cli.errors import INTERNAL_ERROR, S2SError, Stopped, UserError
 from s2s_cli.files import DISK_FAULTS, disk_error

@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from s2s_cli.cli.app import BatchOption, BeamOption, app, examples, say
+from s2s_cli.cli.app import (
+    AlignmentsOption,
+    AttentionOption,
+    BatchOption,
+    BeamOption,
+    EnsembleOption,
+    ModelsOption,
+    ShowAttentionOption,
+    app,
+    examples,
+    say,
+)
 from s2s_cli.errors import UserError
 
 
@@ -17,6 +28,7 @@ from s2s_cli.errors import UserError
     epilog=examples(
         "s2s translate < input.txt > output.txt",
         "echo 'A man sleeps.' | s2s translate -m runs/demo",
+        "s2s translate --scores --alignments < input.txt",
         "s2s translate -m runs/shapes --input data/shapes/test.safetensors",
         "s2s translate --input article.txt --split --language de > translated.txt",
         "s2s translate --terminology terms.tsv --keep urls --keep numbers < input.txt > output.txt",
@@ -24,16 +36,7 @@ from s2s_cli.errors import UserError
     ),
 )
 def translate(
-    model: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="DIR",
-            help="Run directory, or one of its checkpoints. Repeated: an ensemble. Default: as for s2s evaluate.",
-            show_default=False,
-        ),
-    ] = None,
+    model: ModelsOption = None,
     input_: Annotated[
         Path | None,
         typer.Option("--input", "-i", metavar="FILE", help="Default: standard input (of text). May be .gz."),
@@ -90,21 +93,28 @@ def translate(
     ] = None,
     length_penalty: Annotated[float | None, typer.Option(metavar="ALPHA", help="0 is off.")] = None,
     batch_size: BatchOption = None,
-    ensemble: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Models are averaged by probabilities or log-probabilities.")
-    ] = None,
+    ensemble: EnsembleOption = None,
     precision: Annotated[str | None, typer.Option(metavar="NAME", help="fp32, bf16 or auto.")] = None,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = None,
+    scores: Annotated[
+        bool, typer.Option("--scores", help="Behind each line its log-probability, and that of each piece.")
+    ] = False,
+    alignments: AlignmentsOption = False,
+    attention: AttentionOption = None,
+    show_attention: ShowAttentionOption = False,
 ) -> None:
     """Translate lines, or the feature vectors of a file: N in, N lines out, in order, as they come."""
-    from s2s_cli.files import packed_where_named, replaced_when_done
+    from s2s_cli.files import check_destinations, packed_where_named, replaced_when_done
     from s2s_cli.signals import end_quietly_on_closed_pipe
 
     end_quietly_on_closed_pipe()
+    check_destinations({"--output": output, "--attention": attention})
     from s2s_cli.run import find_model
     from s2s_cli.translate.formats import choose_format
+    from s2s_cli.translate.insight import Insight
     from s2s_cli.translate.streams import Prefixes, translate_file
     from s2s_cli.translate.translator import Translator
+    from s2s_cli.translate.watches import watching
     from s2s_cli.translate.wishes import Wishes, patterns, read_terms
 
     if prefix and split:
@@ -131,9 +141,17 @@ def translate(
     )
     translator.wish(wishes)
     kind = translator.tokenizer.source.config.kind
-    form = choose_format(translator.config, kind, name=format_, field=field, split=split, language=language)
-    with replaced_when_done(output, sys.stdout) as file, packed_where_named(output, file) as target:
-        translate_file(translator, input_, target, form, prefixes)
+    insight = Insight(total=scores, tokens=scores, alignment=alignments)
+    form = choose_format(
+        translator.config, kind, name=format_, field=field, split=split, language=language, shown=insight
+    )
+    looking = watching(translator, alignments=alignments, attention=attention, show_attention=show_attention)
+    with (
+        looking as watches,
+        replaced_when_done(output, sys.stdout) as file,
+        packed_where_named(output, file) as target,
+    ):
+        translate_file(translator, input_, target, form, prefixes, watches)
     for message in translator.notices.messages(translator.config):
         say(f"warning: {message}")
     translator.notices.refuse_damaged()

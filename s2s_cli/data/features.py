@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from s2s_cli.config import SamplingConfig, SourceConfig
 from s2s_cli.data.sequences import Digest, PaddedSources, Sequences
+from s2s_cli.data.words import Words
 from s2s_cli.errors import UserError
 from s2s_cli.files import file_sha256
 
@@ -245,6 +246,10 @@ class FeatureSource:
     def names(self, row: Vectors) -> tuple[str, ...]:
         """What to call its positions: numbers, from 0."""
         return tuple(map(str, range(max(1, len(row)))))
+
+    def words(self, source: Vectors, row: Vectors) -> Words:
+        """Each vector stands for itself."""
+        return tuple((number,) for number in range(max(1, len(row))))
 
     def stored(self, number: int, row: Any) -> Sequence[int]:
         """What a corpus stores of its n-th source: n."""

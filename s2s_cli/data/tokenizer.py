@@ -21,6 +21,7 @@ from s2s_cli.config import SamplingConfig, SourceConfig, TokenizerConfig
 from s2s_cli.data.features import FeatureSequences, FeatureSource
 from s2s_cli.data.sequences import PaddedSources, Sequences, pad_rows
 from s2s_cli.data.spelling import SPACE, Spelling
+from s2s_cli.data.words import Spans, Words, words_of
 from s2s_cli.errors import UserError
 
 # Fixed, since the counts that threads add up, and so the vocabulary, depend on how many there are.
@@ -66,6 +67,9 @@ class SourceSide(Protocol):
 
     def names(self, row: Any) -> tuple[str, ...]:
         """What to call the positions of a row."""
+
+    def words(self, source: Any, row: Any) -> Words:
+        """The words of each position of a row, that stands for a source or its beginning."""
 
     def stored(self, number: int, row: Any) -> Sequence[int]:
         """What a corpus stores of its n-th source."""
@@ -152,6 +156,12 @@ class Vocabulary:
         """The written forms of the pieces and of the end of sentence."""
         return tuple(self.pieces([*row, self.specials.eos]))
 
+    def words(self, source: str, row: Sequence[int]) -> Words:
+        """The words of each piece in the text as it was given, whatever normalization made of it; the end of sentence
+        has none."""
+        spans: Spans = self._processor.encode(source, return_type="offset_mapping")["offsets"]
+        return (*words_of(source, spans[: len(row)]), ())
+
     def stored(self, number: int, row: Sequence[int]) -> Sequence[int]:
         """The pieces."""
         return row
@@ -164,6 +174,23 @@ class Vocabulary:
         """Text of piece ids, as one line."""
         text = str(self._processor.decode(list(ids)))
         return " ".join(text.splitlines()) if len(text.splitlines()) > 1 else text.rstrip("\n\r")
+
+    def spoken(self, ids: Sequence[int]) -> tuple[str, Spans]:
+        """Text of piece ids as it is, and where in it each piece stands."""
+        found = self._processor.decode(list(ids), return_type="offset_mapping")
+        return found["text"], found["offsets"]
+
+    def ids(self, pieces: Sequence[str]) -> list[int]:
+        """The pieces of those written forms.
+
+        Raises:
+            KeyError: where one is none of this vocabulary.
+        """
+        found = [int(self._processor.piece_to_id(piece)) for piece in pieces]
+        for piece, written in zip(pieces, self.pieces(found), strict=True):
+            if piece != written:
+                raise KeyError(piece)
+        return found
 
 
 class Tokenizer:

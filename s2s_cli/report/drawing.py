@@ -12,7 +12,7 @@ from s2s_cli.run import find_model, read_metrics
 from s2s_cli.score.analysis import Breakdown
 from s2s_cli.score.evaluator import Evaluator
 from s2s_cli.score.request import Request
-from s2s_cli.score.system import ModelSystem
+from s2s_cli.score.system import AttentionMap, ModelSystem
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,8 +57,11 @@ def _figure(kind: str, request: Request, text: str | None, say: Callable[[str], 
         model = ModelSystem(request.model, None, say, beam=request.beam)
         if model.config.source.kind == "features":
             raise UserError("this model reads feature vectors: its attention maps are in `s2s evaluate --report FILE`")
+        model.translator.look("plot attention")
         ((best, *_),) = model.translator.translate([text])
-        return plots.attention(model.attention([text], [best.text])[0])
+        if best.attention is None:
+            raise UserError("an attention map needs a sentence: nothing is left of this one once it is normalized")
+        return plots.attention(AttentionMap(best.source_pieces, best.target_pieces, best.attention))
     evaluator = Evaluator(request, say)
     outcome = evaluator.run()
     shown: dict[str, Breakdown] = {}

@@ -147,6 +147,24 @@ class RepetitionPenalty(Control):
         scores_V[said] = scores_V[said] * self.factor
 
 
+class Exactly(Control):
+    """What is said is given, piece by piece: it is not searched but scored."""
+
+    def __init__(self, pieces: Sequence[int]) -> None:
+        """Args: the pieces, the end of sentence included."""
+        self.pieces = pieces
+        self.least = len(pieces)
+
+    def start(self) -> int:
+        return 0
+
+    def after(self, state: int, piece: int) -> int:
+        return state + 1
+
+    def only(self, state: int, room: int) -> Sequence[int]:
+        return self.pieces[state : state + 1]
+
+
 def steer(scores_V: Tensor, model_V: Tensor, controls: Sequence[Control], states: Sequence[Any], room: int) -> None:
     """Changes what one hypothesis may say, in place.
 

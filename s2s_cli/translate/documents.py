@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import NamedTuple, Protocol
 from unicodedata import east_asian_width
 
 import torch
 
+from s2s_cli.data.words import Words, joined
 from s2s_cli.errors import UserError
 from s2s_cli.translate.entry import Entry, Translation
 
@@ -80,8 +81,17 @@ class Sentences:
                 tuple(piece for one in best for piece in one.source_pieces),
                 tuple(piece for one in best for piece in one.target_pieces),
                 torch.block_diag(*attention) if attention else None,  # type: ignore[no-untyped-call]
+                _words([str(entry.source) for entry in self.entries], [one.source_words for one in best], self.gaps),
+                _words([one.text for one in best], [one.target_words for one in best], gaps),
             )
         ]
+
+
+def _words(sentences: Sequence[str], words: Sequence[Words], gaps: Sequence[str]) -> Words:
+    """The words of sentences in the text that they make up with the gaps around them."""
+    between = ((gap, ()) for gap in gaps)
+    behind = (*zip(sentences, words, strict=True), ("", ()))
+    return joined(chain.from_iterable(zip(between, behind, strict=True)))
 
 
 NOTHING = Sentences((), ("",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from s2s_cli.config import DecodingConfig
 from s2s_cli.data.corpus import Source
+from s2s_cli.data.words import Words
 from s2s_cli.errors import UserError
 
 MAX_LINE_BYTES = 1_000_000
@@ -27,6 +29,8 @@ class Entry:
     """Words and phrases that stand in the translation."""
     forbid: tuple[str, ...] = ()
     """Words and phrases that do not."""
+    target: tuple[int, ...] | None = None
+    """The pieces of its translation, where that is given and only to be scored."""
 
 
 class Refused(UserError):
@@ -50,9 +54,19 @@ class Translation:
     token_scores: tuple[float, ...] = ()
     """The log-probability of each piece and of the end of sentence, in nats; none for a blank line."""
     source_pieces: tuple[str, ...] = ()
+    """What attention looks at; here, and in what follows, only where that was asked for."""
     target_pieces: tuple[str, ...] = ()
+    """The pieces and the end of sentence in writing; none for a blank line."""
     attention: Tensor | None = None
-    """Weights (target pieces, source pieces), both with the end of sentence, where they were asked for."""
+    """Weights (target pieces, source pieces), both with the end of sentence."""
+    source_words: Words = ()
+    target_words: Words = ()
+    """Of each of those pieces the words that it is part of, in the text that was given and in this one."""
+
+    @property
+    def log_probability(self) -> float:
+        """In nats, the end of sentence included; 0 for a blank line."""
+        return math.fsum(self.token_scores)
 
     @property
     def length(self) -> int:

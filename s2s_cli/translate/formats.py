@@ -14,11 +14,14 @@ from s2s_cli.data.features import FeatureSequences, Vectors
 from s2s_cli.errors import UserError, suggest
 from s2s_cli.translate.documents import NOTHING, Divide, Document, Splitter, Whole, whole
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
+from s2s_cli.translate.insight import Insight
 from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS, read_windows, repair
 from s2s_cli.translate.objects import Member, read_object, write_object
 
 FIELD = "source"
 _ADDED = ("translation", "translations", "error")
+
+TEXT_ALONE = Insight()
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -32,36 +35,13 @@ class Item(NamedTuple):
     """Why nothing could be read."""
 
 
-class Shown(Protocol):
-    """What is told of a translation beside its text."""
-
-    def fields(self, translation: Translation) -> dict[str, Any]:
-        """For JSON."""
-
-    def suffix(self, translation: Translation) -> str:
-        """For a line of text."""
-
-
-class TextAlone:
-    """Nothing else is told."""
-
-    def fields(self, translation: Translation) -> dict[str, Any]:
-        return {}
-
-    def suffix(self, translation: Translation) -> str:
-        return ""
-
-
-TEXT_ALONE = TextAlone()
-
-
 @dataclass(frozen=True)
 class Style:
     """What the output is like, whatever its format."""
 
     n_best: int = 1
     divide: Divide = whole
-    shown: Shown = TEXT_ALONE
+    shown: Insight = TEXT_ALONE
     field: str = FIELD
     """JSON Lines: that holds the source."""
 
@@ -79,6 +59,9 @@ class Format(Protocol):
 
     def entries(self, item: Item) -> Sequence[Entry]:
         """What to translate for an item: one, or a document's sentences, or none."""
+
+    def best(self, item: Item, translations: Sequence[list[Translation]]) -> list[Translation]:
+        """Those of an item that are written."""
 
     def render(self, index: int, item: Item, translations: Sequence[list[Translation]]) -> str:
         """The output lines of an item, the index from 0, each with its LF."""
@@ -102,6 +85,9 @@ class _Items(ABC):
 
     def entries(self, item: Item) -> Sequence[Entry]:
         return item.document.entries
+
+    def best(self, item: Item, translations: Sequence[list[Translation]]) -> list[Translation]:
+        return self.style.best(item, translations)
 
     @abstractmethod
     def _line(self, number: int, line: bytes, notices: Notices) -> Item:
@@ -245,7 +231,7 @@ def choose_format(
     field: str | None = None,
     split: bool = False,
     language: str | None = None,
-    shown: Shown = TEXT_ALONE,
+    shown: Insight = TEXT_ALONE,
 ) -> Format:
     """The format that options ask for.
 

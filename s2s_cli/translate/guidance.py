@@ -12,7 +12,7 @@ from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.errors import UserError
 from s2s_cli.search.constraints import Forced, Phrase
 from s2s_cli.search.flight import Guidance
-from s2s_cli.search.rules import Control, MinimumLength, NoRepeatedNgrams, RepetitionPenalty
+from s2s_cli.search.rules import Control, Exactly, MinimumLength, NoRepeatedNgrams, RepetitionPenalty
 from s2s_cli.search.wording import Forbidden, Prefix
 from s2s_cli.translate.entry import Entry
 from s2s_cli.translate.lines import REPAIRS
@@ -50,11 +50,13 @@ class Guide:
         Raises:
             UserError: where it contradicts itself.
         """
-        config = self._config
+        config, eos = self._config, self._tokenizer.target.specials.eos
+        if entry.target is not None:
+            return Guidance((Exactly((*entry.target, eos)),))
         controls = (*self._asked(entry), *self._everywhere)
         least = max(config.min_length, int(config.min_length_ratio * len(row)))
         if least:
-            controls = (*controls, MinimumLength(self._tokenizer.target.specials.eos, least + 1))
+            controls = (*controls, MinimumLength(eos, least + 1))
         return Guidance(controls, self._seed(row) if config.search == "sampling" else 0)
 
     def limit(self, row: Any, guidance: Guidance) -> int:

@@ -17,7 +17,8 @@ WINDOW_BYTES = 1 << 22  # the same for long lines
 READ_BYTES = 1 << 16
 
 # To Unicode these too end a line or are no text: one input line must stay one line, here and for whoever reads on.
-REPAIRS = dict.fromkeys(map(ord, "\0\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), " ") | {ord("\ufeff"): ""}
+BLANKS = dict.fromkeys(map(ord, "\0\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), " ")
+REPAIRS = BLANKS | {ord("\ufeff"): ""}
 
 
 def repair(line: bytes) -> tuple[Entry, bool]:

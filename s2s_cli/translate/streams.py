@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain, islice, product
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +13,7 @@ from s2s_cli.data.features import FORMATS as FEATURE_FILES
 from s2s_cli.data.features import FeatureSequences, open_features
 from s2s_cli.errors import UserError
 from s2s_cli.files import open_binary
+from s2s_cli.translate.attention_file import Watch
 from s2s_cli.translate.entry import Entry, Refused
 from s2s_cli.translate.formats import Format, choose_format
 from s2s_cli.translate.translator import Translator
@@ -59,6 +60,7 @@ def translate_file(
     output: BinaryIO,
     form: Format | None = None,
     prefixes: Prefixes | None = None,
+    watches: Sequence[Watch] = (),
 ) -> None:
     """Translates what the model reads: the lines of a file, or of standard input where none is named, or the items
     of a file of feature vectors.
@@ -73,12 +75,12 @@ def translate_file(
                 "this model reads feature vectors, which standard input cannot hold: name a file with --input "
                 f"({' or '.join(FEATURE_FILES)})"
             )
-        translate_lines(translator, open_features([path], source.size), output, form, prefixes)
+        translate_lines(translator, open_features([path], source.size), output, form, prefixes, watches)
         return
     if path is not None and path.suffix in FEATURE_FILES:
         raise UserError(f"{path}: feature vectors, but this model reads lines of text (its source.kind is text)")
     with open_binary(path, sys.stdin) as lines:
-        translate_lines(translator, lines, output, form, prefixes)
+        translate_lines(translator, lines, output, form, prefixes, watches)
 
 
 def translate_lines(
@@ -87,6 +89,7 @@ def translate_lines(
     output: BinaryIO,
     form: Format | None = None,
     prefixes: Prefixes | None = None,
+    watches: Sequence[Watch] = (),
 ) -> None:
     """Translates lines as they come, whatever bytes they hold, or items: N in, N out, in order.
 
@@ -96,6 +99,7 @@ def translate_lines(
         output: each window of lines is written and flushed when it is done.
         form: of both; default: lines of text.
         prefixes: what the translations begin with.
+        watches: are shown each translation that is written.
 
     Raises:
         UserError: where what is asked of a line contradicts itself, or there are not as many prefixes as lines.
@@ -112,7 +116,10 @@ def translate_lines(
             lines = [done + at for at, entries in enumerate(asked, 1) for _ in entries]
             raise UserError(f"line {lines[error.place]}: {error}") from None
         for index, (item, entries) in enumerate(zip(window, asked, strict=True), done):
-            output.write(form.render(index, item, list(islice(found, len(entries)))).encode())
+            translations = list(islice(found, len(entries)))
+            output.write(form.render(index, item, translations).encode())
+            for watch, best in product(watches, form.best(item, translations) if watches else ()):
+                watch(best)
         done += len(window)
         translator.notices.add(lines=len(window))
         output.flush()

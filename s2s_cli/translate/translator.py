@@ -19,6 +19,7 @@ from s2s_cli.config_file import change
 from s2s_cli.data.corpus import Source
 from s2s_cli.data.spelling import Surface, source_words
 from s2s_cli.data.tokenizer import Tokenizer, Vocabulary
+from s2s_cli.data.words import words_of
 from s2s_cli.device import (
     choose_device,
     choose_precision,
@@ -35,7 +36,7 @@ from s2s_cli.search.flight import Guidance, Hypothesis, Sources
 from s2s_cli.search.loop import Model, decode
 from s2s_cli.translate.entry import Entry, Notices, Refused, Translation
 from s2s_cli.translate.guidance import Guide
-from s2s_cli.translate.lines import REPAIRS
+from s2s_cli.translate.lines import BLANKS, REPAIRS
 from s2s_cli.translate.wishes import Wishes
 
 TABLE_BYTES = 1 << 28
@@ -116,8 +117,25 @@ class Translator:
         Guide(self.tokenizer, self.config, replace(wishes, terms=(), keep=())).guidance(Entry(""), [])
         self.wishes = wishes
 
+    def look(self, asked_by: str) -> None:
+        """From now on attention comes with translations.
+
+        Args:
+            asked_by: the option, for the error.
+
+        Raises:
+            UserError: where no model has any.
+        """
+        if all(isinstance(member.decoder.attention, NoAttention) for member in (self.model, *self.others)):
+            raise UserError(
+                f"{asked_by}: this model has no attention (its model.attention is none): train one that has"
+            )
+        self.keep_attention = True
+
     def translate(self, sources: Sequence[Source | Entry]) -> list[list[Translation]]:
         """The `n_best` translations of each line or item, best first; those of a blank one are blank.
+
+        Where an entry has its translation already, that is scored.
 
         Several threads may call it at once.
         """
@@ -130,7 +148,7 @@ class Translator:
         blank, found = [Translation("", 0.0)] * self.config.n_best, dict[Entry, list[Translation]]()
         asked: dict[Entry, _Asked] = {}
         for entry, row in zip(unique, (row[:longest] for row in rows), strict=True):
-            if row:
+            if row or entry.target:
                 try:
                     guidance = guide.guidance(entry, row)
                 except UserError as error:
@@ -223,18 +241,26 @@ class Translator:
             raise explain_memory(error, "lower decoding.batch_size or decoding.beam") or error from None
 
     def _translation(self, entry: Entry, asked: _Asked, hypothesis: Hypothesis) -> Translation:
-        source, target = self.tokenizer.source, self.tokenizer.target
+        target = self.tokenizer.target
         surfaces = [found for control in asked.guidance.controls for found in control.surfaces(hypothesis.ids)]
         if self.wishes.copy_unknown:
             surfaces += self._copied(str(entry.source), hypothesis, surfaces)
         text = target.spelling.text(hypothesis.ids, surfaces) if surfaces else target.decode(hypothesis.ids)
         text = text.translate(REPAIRS).replace("\n", " ")
-        said = hypothesis.score, hypothesis.ids, hypothesis.token_scores
+        found = Translation(
+            text, hypothesis.score, hypothesis.ids, hypothesis.token_scores, target_pieces=target.names(hypothesis.ids)
+        )
         if hypothesis.attention is None or not self.keep_attention:
-            return Translation(text, *said)
-        source_pieces = source.names(asked.row)
-        attention = hypothesis.attention[:, : len(source_pieces)].float().cpu()
-        return Translation(text, *said, source_pieces, target.names(hypothesis.ids), attention)
+            return found
+        source_pieces = self.tokenizer.source.names(asked.row)
+        spoken, spans = target.spoken(hypothesis.ids)
+        return replace(
+            found,
+            source_pieces=source_pieces,
+            attention=hypothesis.attention[:, : len(source_pieces)].float().cpu(),
+            source_words=self.tokenizer.source.words(entry.source, asked.row),
+            target_words=(*words_of(spoken.translate(BLANKS), spans), ()),
+        )
 
     def _copied(self, source: str, hypothesis: Hypothesis, surfaces: Sequence[Surface]) -> list[Surface]:
         """For each unknown piece that has no surface the source word that its attention looks at most (Luong et al.

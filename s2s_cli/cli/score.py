@@ -1,0 +1,90 @@
+"""`s2s score`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s2s_cli.cli.app import (
+    AlignmentsOption,
+    AttentionOption,
+    BatchOption,
+    EnsembleOption,
+    ModelsOption,
+    ShowAttentionOption,
+    app,
+    examples,
+    say,
+)
+from s2s_cli.errors import UserError, suggest
+
+
+@app.command(
+    short_help="Tell how probable a model finds given translations.",
+    epilog=examples(
+        "s2s score --source test.en --target test.de > scores.txt",
+        "s2s score --source test.en --target test.de --alignments > forced.txt",
+        "s2s score --target translated.jsonl --scores --format jsonl",
+    ),
+)
+def score(
+    target: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="Translations, a line each; .jsonl as s2s translate writes it."),
+    ],
+    source: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Source sentences, or feature vectors. Default: those of a .jsonl target."),
+    ] = None,
+    model: ModelsOption = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: standard output.")
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="text, a log-probability a line; or jsonl.")
+    ] = "text",
+    scores: Annotated[bool, typer.Option("--scores", help="Also the log-probability of each piece.")] = False,
+    alignments: AlignmentsOption = False,
+    attention: AttentionOption = None,
+    show_attention: ShowAttentionOption = False,
+    batch_size: BatchOption = None,
+    ensemble: EnsembleOption = None,
+    precision: Annotated[str | None, typer.Option(metavar="NAME", help="fp32, bf16 or auto.")] = None,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = None,
+    json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the total.")] = None,
+) -> None:
+    """Write the log-probability (in nats) of each translation, end of sentence included; their total to standard error.
+
+    With --scores the pieces follow, as s2s translate --scores writes them. Pieces given in a .jsonl are scored as they
+    are, so that the figures are those of the search; text is tokenized anew, which may part it otherwise.
+    """
+    from s2s_cli.files import check_destinations, replaced_when_done
+    from s2s_cli.signals import end_quietly_on_closed_pipe
+
+    end_quietly_on_closed_pipe()
+    check_destinations({"--output": output, "--attention": attention, "--json": json_})
+    from s2s_cli.display import write_json
+    from s2s_cli.run import find_model
+    from s2s_cli.score.pairs import FORMATS, for_scoring, score_pairs
+    from s2s_cli.translate.insight import Insight
+    from s2s_cli.translate.translator import Translator
+    from s2s_cli.translate.watches import watching
+
+    if format_ not in FORMATS:
+        raise UserError(f"--format {format_}: {suggest(format_, FORMATS)}")
+    first, *others = (find_model(path) for path in model or (None,))
+    translator = for_scoring(
+        Translator.load(*first, *others, batch_size=batch_size, ensemble=ensemble, precision=precision, device=device)
+    )
+    insight = Insight(total=True, tokens=scores, alignment=alignments)
+    looking = watching(translator, alignments=alignments, attention=attention, show_attention=show_attention)
+    with looking as watches, replaced_when_done(output, sys.stdout) as lines:
+        total = score_pairs(translator, source, target, lines, lambda found: FORMATS[format_](insight, found), watches)
+    for message in translator.notices.messages(translator.config):
+        say(f"warning: {message}")
+    if json_:
+        write_json(str(json_), total.as_json())
+    say(str(total))

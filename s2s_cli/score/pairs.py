@@ -1,0 +1,173 @@
+"""Translations that are given: how probable a model finds each. Pairs in, a line for each out, as they come."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from s2s_cli.config import DecodingConfig, ParallelText, SourceConfig
+from s2s_cli.data.corpus import Source, read_lines, read_pairs
+from s2s_cli.data.features import FORMATS as FEATURES
+from s2s_cli.data.tokenizer import Vocabulary
+from s2s_cli.errors import UserError
+from s2s_cli.evaluate import perplexity
+from s2s_cli.translate.attention_file import Watch
+from s2s_cli.translate.entry import Entry, Translation
+from s2s_cli.translate.insight import SEPARATOR, Insight
+from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS
+from s2s_cli.translate.translator import Translator
+
+JSON_LINES = (".jsonl", ".jsonl.gz")
+_KEPT = (
+    *("batch_size", "length_penalty", "normalization", "coverage_penalty"),
+    *("max_source_length", "ensemble", "precision", "device"),
+)
+_NO_LIMIT = 2**31
+
+FORMATS: dict[str, Callable[[Insight, Translation], str]] = {
+    "text": lambda insight, translation: SEPARATOR.join(insight.parts(translation)),
+    "jsonl": lambda insight, translation: json.dumps(insight.fields(translation), ensure_ascii=False),
+}
+
+
+@dataclass(frozen=True)
+class Total:
+    """Of all pairs."""
+
+    pairs: int = 0
+    pieces: int = 0
+    """Of the targets, with their ends of sentence."""
+    log_probability: float = 0.0
+    """In nats."""
+
+    def plus(self, found: Sequence[Translation]) -> Total:
+        """With some more."""
+        return Total(
+            self.pairs + len(found),
+            self.pieces + sum(one.length for one in found),
+            self.log_probability + sum(one.log_probability for one in found),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """With the loss in nats and the perplexity of a piece."""
+        loss = -self.log_probability / max(1, self.pieces)
+        return {**vars(self), "loss": loss, "perplexity": perplexity(loss)}
+
+    def __str__(self) -> str:
+        found = self.as_json()
+        return (
+            f"{self.pairs:,} pairs, {self.pieces:,} pieces: log-probability {self.log_probability:.4f}, "
+            f"loss {found['loss']:.4f} nats a piece, perplexity {found['perplexity']:.4f}"
+        )
+
+
+def for_scoring(translator: Translator) -> Translator:
+    """The same models; of how to decode, only what counts where nothing is searched."""
+    kept = {key: getattr(translator.config, key) for key in _KEPT}
+    return replace(translator, config=DecodingConfig(beam=1, max_length=_NO_LIMIT, **kept))
+
+
+def score_pairs(
+    translator: Translator,
+    source: Path | None,
+    target: Path,
+    output: BinaryIO,
+    render: Callable[[Translation], str],
+    watches: Sequence[Watch] = (),
+) -> Total:
+    """Scores pair after pair.
+
+    Args:
+        translator: as `for_scoring` makes it.
+        source: lines or feature vectors; None where the target's JSON Lines hold them.
+        target: a translation a line; or JSON Lines, as `s2s translate` writes them.
+        output: for a line for each pair.
+        render: makes the line.
+        watches: are shown each pair.
+
+    Raises:
+        UserError: where a file cannot be read, the sides are misaligned, or a line is damaged.
+    """
+    pairs, total = _read(source, target, translator.tokenizer.source.config), Total()
+    while window := list(islice(pairs, LAST_WINDOW)):
+        entries = _entries(window, translator.tokenizer.target)
+        found = [best for best, *_ in translator.translate(entries)]
+        for translation in found:
+            output.write(f"{render(translation)}\n".encode(errors="backslashreplace"))
+            for watch in watches:
+                watch(translation)
+        total = total.plus(found)
+        translator.notices.add(lines=len(entries))
+        output.flush()
+    return total
+
+
+class _Pair(NamedTuple):
+    where: str
+    """File and line, for errors."""
+    source: Source
+    text: str
+    pieces: Sequence[str] | None
+    """Of the translation, where they are given."""
+
+
+def _read(source: Path | None, target: Path, config: SourceConfig) -> Iterator[_Pair]:
+    in_json = target.name.endswith(JSON_LINES)
+    if config.kind == "text" and source is not None and source.suffix in FEATURES:
+        raise UserError(f"{source}: feature vectors, but this model reads lines of text (its source.kind is text)")
+    if source is None and (config.kind == "features" or not in_json):
+        raise UserError("--source is missing: only JSON Lines of text (--target FILE.jsonl) hold their sources")
+    sides = read_pairs(ParallelText(source=source, target=target), config) if source else _alone(target)
+    for number, (given, line) in enumerate(sides, 1):
+        where = f"{target}:{number}"
+        if in_json:
+            yield _of_json(where, given, line)
+        else:
+            yield _Pair(where, given, line, None)
+
+
+def _alone(path: Path) -> Iterator[tuple[None, str]]:
+    return ((None, line) for line in read_lines(path))
+
+
+def _of_json(where: str, source: Source | None, line: str) -> _Pair:
+    if not line.strip():  # where `s2s translate` was given nothing, it gives nothing
+        return _Pair(where, "" if source is None else source, "", ())
+    try:
+        found = json.loads(line)
+        source = found["source"] if source is None else source
+        best = found["translations"][0] if "translations" in found else found
+        text, tokens = found["translation"], best.get("tokens")
+        pieces = None if tokens is None else [token["piece"] for token in tokens]
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        pieces, text = None, None
+    if not isinstance(text, str) or source is None or not all(isinstance(piece, str) for piece in pieces or ()):
+        raise UserError(
+            f"{where}: no object with a translation (and, without --source, its source): give lines as `s2s translate` "
+            "writes them, or plain text in a file that does not end in .jsonl"
+        )
+    return _Pair(where, source, text, pieces)
+
+
+def _entries(pairs: Sequence[_Pair], target: Vocabulary) -> list[Entry]:
+    """What to score: the pieces that are given, else those of the text."""
+    (end,) = target.names(())
+    entries = []
+    for pair, ids in zip(pairs, target.encode([pair.text for pair in pairs]), strict=True):
+        if pair.pieces is not None:
+            try:
+                ids = target.ids(pair.pieces[:-1] if pair.pieces[-1:] == [end] else pair.pieces)
+            except KeyError as error:
+                raise UserError(
+                    f"{pair.where}: its tokens are not this model's (which has no piece {error}): leave out `tokens`, "
+                    "and the text is tokenized anew"
+                ) from None
+            if target.specials.eos in ids:
+                raise UserError(f"{pair.where}: its tokens go on after {end}: give those of one translation")
+        source = pair.source.translate(REPAIRS) if isinstance(pair.source, str) else pair.source
+        entries.append(Entry(source, target=tuple(ids)))
+    return entries
