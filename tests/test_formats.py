@@ -210,11 +210,16 @@ def test_what_else_is_shown_stands_beside_each_translation(tmp_path: Path) -> No
     assert [one["characters"] for one in found["translations"]] == [2, 3]
 
 
-@pytest.mark.parametrize("name", ["prefix", "force", "forbid"])
-def test_a_field_that_asks_for_something_is_not_passed_over(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"the field {name}"):
-        through(tmp_path, json.dumps({"source": "a", name: "b"}).encode(), "jsonl")
-    assert "error" not in through(tmp_path, json.dumps({"source": "a", name: None}).encode(), "jsonl")[0]
+@pytest.mark.parametrize(
+    ("name", "value", "asked"), [("prefix", "b", "b"), ("force", "b", ("b",)), ("forbid", ["b"], ("b",))]
+)
+def test_fields_ask_something_of_the_translation(name: str, value: object, asked: object, tmp_path: Path) -> None:
+    form, notices = choose_format(DecodingConfig(), "text", name="jsonl"), Notices()
+    path = tmp_path / "input"
+    path.write_text(json.dumps({"source": "a", name: value}) + "\n" + json.dumps({"source": "a", name: None}))
+    with open(path, "rb") as file:
+        entries = [entry for window in form.windows(file, notices) for item in window for entry in form.entries(item)]
+    assert entries == [Entry("a", **{name: asked}), Entry("a")]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from s2s_cli.cli.app import (
     examples,
     say,
 )
+from s2s_cli.errors import UserError
 
 
 @app.command(
@@ -32,6 +33,7 @@ from s2s_cli.cli.app import (
         "s2s translate --search sampling --samples 50 --mbr < input.txt",
         "s2s translate -m runs/shapes --input data/shapes/test.safetensors",
         "s2s translate --input article.txt --split --language de > translated.txt",
+        "s2s translate --terminology terms.tsv --keep urls --keep numbers < input.txt > output.txt",
         "s2s translate --input rows.jsonl.gz --format jsonl --field text --output out.jsonl.gz",
     ),
 )
@@ -61,6 +63,32 @@ def translate(
     language: Annotated[
         str | None, typer.Option(metavar="CODE", help="Of the source, for --split. Default: en.")
     ] = None,
+    prefix: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Translations begin with its lines, one for each of the input; blank: free."),
+    ] = None,
+    force: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="A word or phrase for every translation. Repeatable.")
+    ] = None,
+    forbid: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="A word or phrase for no translation. Repeatable.")
+    ] = None,
+    terminology: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Lines of source term, tab, target term, which is then forced.")
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Copy urls, emails, numbers or tags as they are. Repeatable."),
+    ] = None,
+    keep_pattern: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="REGEX", help="Copy what matches in the first 5,000 characters of a line as it is. Repeatable."
+        ),
+    ] = None,
+    copy_unknown: Annotated[
+        bool, typer.Option("--copy-unknown", help="Put source words in the place of unknown pieces, by attention.")
+    ] = False,
     beam: BeamOption = None,
     n_best: Annotated[
         int | None, typer.Option("--n-best", metavar="N", help="N lines for each: index ||| text ||| score.")
@@ -139,13 +167,23 @@ def translate(
 
     end_quietly_on_closed_pipe()
     check_destinations({"--output": output, "--attention": attention})
-    from s2s_cli.translate.formats import choose_format
+    from s2s_cli.translate.formats import Prefixed, choose_format
     from s2s_cli.translate.insight import Insight
     from s2s_cli.translate.prompt import Prompt, is_wanted
     from s2s_cli.translate.streams import translate_file
     from s2s_cli.translate.translator import Translator
     from s2s_cli.translate.watches import watching
+    from s2s_cli.translate.wishes import Wishes, patterns, read_terms
 
+    if prefix and split:
+        raise UserError("--prefix gives whole lines, and --split divides them: leave one out")
+    wishes = Wishes(
+        force=tuple(force or ()),
+        forbid=tuple(forbid or ()),
+        terms=read_terms(terminology) if terminology else (),
+        keep=patterns(keep or (), keep_pattern or ()),
+        copy_unknown=copy_unknown,
+    )
     translator = Translator.load(
         *(model or ()),
         beam=beam,
@@ -175,6 +213,7 @@ def translate(
         precision=precision,
         device=device,
     )
+    translator.wish(wishes)
     kind = translator.tokenizer.source.config.kind
     insight = Insight(total=scores, tokens=scores, alignment=alignments)
     choose = partial(choose_format, kind=kind, name=format_, field=field, split=split, language=language, shown=insight)
@@ -188,7 +227,7 @@ def translate(
         if is_wanted(translator, input_):
             Prompt(translator, target, choose, watches).run()
         else:
-            translate_file(translator, input_, target, form, watches)
+            translate_file(translator, input_, target, Prefixed(form, prefix) if prefix else form, watches)
     for message in translator.notices.messages(translator.config):
         say(f"warning: {message}")
     translator.notices.refuse_damaged()

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from s2s_cli.config import SamplingConfig, SourceConfig, TokenizerConfig
 from s2s_cli.data.features import FeatureSequences, FeatureSource
 from s2s_cli.data.sequences import PaddedSources, Sequences, pad_rows
+from s2s_cli.data.spelling import SPACE, Spelling
 from s2s_cli.data.words import Spans, Words, words_of
 from s2s_cli.errors import UserError
 
@@ -123,6 +125,23 @@ class Vocabulary:
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The written form of each piece."""
         return [str(self._processor.id_to_piece(i)) for i in ids]
+
+    def written(self, sentence: str) -> list[str]:
+        """What of a sentence each piece stands for, the unknown ones too."""
+        return [str(piece).replace(SPACE, " ") for piece in self._processor.encode(sentence, out_type=str)]
+
+    @cached_property
+    def spelling(self) -> Spelling:
+        """The texts of the pieces."""
+        return Spelling([self._text(piece) for piece in range(len(self))], self.specials.unk)
+
+    def _text(self, piece: int) -> bytes:
+        model, written = self._processor, str(self._processor.id_to_piece(piece))
+        if model.is_byte(piece):
+            return bytes([int(written[1:-1], 16)])
+        if piece == self.specials.unk:
+            return str(model.decode([piece])).encode()
+        return b"" if model.is_control(piece) or model.is_unused(piece) else written.replace(SPACE, " ").encode()
 
     def positions(self, lengths: Tensor) -> Tensor:
         """Positions in a batch: the end of sentence is added."""

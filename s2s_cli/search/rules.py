@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from s2s_cli.data.spelling import Surface
+
 
 class Filter(Protocol):
     """Forbids extensions by setting their log-probabilities to minus infinity, in place."""
@@ -75,8 +77,16 @@ class Control:
         """
         return None
 
+    def wanted(self, state: Any, room: int) -> Sequence[int]:
+        """Pieces that bring a hypothesis nearer to its goals. They may be ones that a filter forbids."""
+        return ()
+
     def change(self, scores_V: Tensor, state: Any, room: int) -> None:
         """Changes log-probabilities in place. What would leave nothing to say is undone."""
+
+    def surfaces(self, ids: Sequence[int]) -> Sequence[Surface]:
+        """What stands in the text of a finished hypothesis for some of its pieces."""
+        return ()
 
     def reached(self, state: Any) -> int:
         """How many of its goals a hypothesis has reached: it competes with those that have reached as many."""
@@ -177,6 +187,8 @@ def steer(scores_V: Tensor, model_V: Tensor, controls: Sequence[Control], states
     if only is not None:
         scores_V.fill_(-math.inf)
         scores_V[only] = model_V[only]
+    elif wanted := [piece for pair in zip(controls, states, strict=True) for piece in pair[0].wanted(pair[1], room)]:
+        scores_V[wanted] = model_V[wanted]
     for control, state in zip(controls, states, strict=True):
         before_V = scores_V.clone()
         control.change(scores_V, state, room)

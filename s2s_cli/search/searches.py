@@ -14,6 +14,7 @@ from torch import Tensor
 
 from s2s_cli.config import DecodingConfig
 from s2s_cli.model.output import largest
+from s2s_cli.search.constraints import spread
 from s2s_cli.search.flight import Hypothesis, Sentence
 
 MOSTLY_ENOUGH = 64  # pieces that are looked at for top_p, before all are sorted
@@ -42,7 +43,15 @@ class Beam:
 
     def choose(self, extensions_BQV: Tensor, scores_BQ: Tensor, sentences: Sequence[Sentence | None]) -> Candidates:
         """Args: log-probabilities of the extensions, after the filters; of the hypotheses so far; the sentences."""
-        return Candidates(*largest(extensions_BQV, scores_BQ, 1 if self.hypotheses == 1 else 2 * self.hypotheses))
+        if self.hypotheses == 1:
+            return Candidates(*largest(extensions_BQV, scores_BQ, 1))
+        best = Candidates(*largest(extensions_BQV, scores_BQ, 2 * self.hypotheses))
+        for row, sentence in enumerate(sentences):
+            if sentence and any(control.goals for control in sentence.guidance.controls):
+                parts = spread(extensions_BQV[row], scores_BQ[row], sentence, [values_BM[row] for values_BM in best])
+                for values_BM, values_M in zip(best, parts, strict=True):
+                    values_BM[row] = values_M
+        return best
 
     def gather(self, found: list[Hypothesis]) -> list[Hypothesis]:
         """What all groups collected, best first, as it is given."""

@@ -23,8 +23,23 @@ class Entry:
     source: Source
     cut: bool = False
     """Whether the source is only the beginning of one too long."""
+    prefix: str = ""
+    """What the translation begins with; its last word may be cut."""
+    force: tuple[str, ...] = ()
+    """Words and phrases that stand in the translation."""
+    forbid: tuple[str, ...] = ()
+    """Words and phrases that do not."""
     target: tuple[int, ...] | None = None
     """The pieces of its translation, where that is given and only to be scored."""
+
+
+class Refused(UserError):
+    """What is asked of one entry contradicts itself."""
+
+    def __init__(self, message: str, place: int) -> None:
+        super().__init__(message)
+        self.place = place
+        """Of the entry, among those given."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from s2s_cli.config import DecodingConfig
@@ -17,6 +18,7 @@ from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
 from s2s_cli.translate.insight import Insight
 from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS, read_windows, repair
 from s2s_cli.translate.objects import Member, read_object, write_object
+from s2s_cli.translate.wishes import read_lines
 
 FIELD = "source"
 _ADDED = ("translation", "translations", "error")
@@ -217,19 +219,46 @@ def _asked(source: str, members: Mapping[str, Member]) -> Entry:
 
     Raises:
         ValueError: where such a field does not hold text.
-        UserError: where one is there: nothing can be asked yet.
     """
-    asked = {
-        name: read(members, name)
-        for name, read in _CONTROLS.items()
-        if name in members and members[name].value is not None
-    }
-    if asked:
-        raise UserError(f"the field {next(iter(asked))} cannot be obeyed yet: rename it, or leave it out")
-    return Entry(source, **asked)
+    given = {name: read for name, read in _CONTROLS.items() if name in members and members[name].value is not None}
+    return Entry(source, **{name: read(members, name) for name, read in given.items()})
 
 
 FORMATS: dict[str, Callable[[Style], Format]] = {"text": Text, "tsv": Tsv, "jsonl": JsonLines}
+
+
+class Prefixed:
+    """A format whose translations begin as the lines of a file say, one for each item; blank where they are free.
+
+    Raises:
+        UserError: where the file cannot be read, or its lines are not as many as the items.
+    """
+
+    def __init__(self, form: Format, path: Path) -> None:
+        self._form, self._path, self._lines = form, path, read_lines(path, "--prefix")
+        self.entries, self.best, self.render, self.line = form.entries, form.best, form.render, form.line
+
+    def windows(self, source: BinaryIO | FeatureSequences, notices: Notices) -> Iterator[list[Item]]:
+        """The items with their prefixes."""
+        done, total = 0, len(self._lines)
+        for window in self._form.windows(source, notices):
+            if done + len(window) > total:
+                raise UserError(
+                    f"--prefix {self._path}: it has {total:,} lines, and the input has more: give a line for each"
+                )
+            yield [_begun(item, line) for item, line in zip(window, self._lines[done:], strict=False)]
+            done += len(window)
+        if done != total:
+            raise UserError(
+                f"--prefix {self._path}: it has {total:,} lines, but the input has {done:,}: give a line for each"
+            )
+
+
+def _begun(item: Item, prefix: str) -> Item:
+    if not prefix or not item.document.entries:
+        return item
+    (entry,) = item.document.entries
+    return item._replace(document=Whole((replace(entry, prefix=prefix),)))
 
 
 def choose_format(

@@ -8,12 +8,19 @@ from typing import Any
 
 from s2s_cli.config import DecodingConfig
 from s2s_cli.data.batches import given
+from s2s_cli.data.spelling import is_unspaced
 from s2s_cli.data.tokenizer import Tokenizer
+from s2s_cli.errors import UserError
+from s2s_cli.search.constraints import Forced, Phrase
 from s2s_cli.search.flight import Guidance
 from s2s_cli.search.rules import Control, Exactly, MinimumLength, NoRepeatedNgrams, RepetitionPenalty
+from s2s_cli.search.wording import Forbidden, Prefix
 from s2s_cli.translate.entry import Entry
+from s2s_cli.translate.lines import REPAIRS
+from s2s_cli.translate.wishes import Wishes
 
 EXTRA_LENGTH = 10
+MOST_FORCED = 500  # pieces
 
 
 class Guide:
@@ -22,10 +29,12 @@ class Guide:
     Args:
         tokenizer: of the model.
         config: how to decode.
+        wishes: what is asked of all.
     """
 
-    def __init__(self, tokenizer: Tokenizer, config: DecodingConfig) -> None:
-        self._tokenizer, self._config = tokenizer, config
+    def __init__(self, tokenizer: Tokenizer, config: DecodingConfig, wishes: Wishes = Wishes()) -> None:
+        self._tokenizer, self._config, self._wishes = tokenizer, config, wishes
+        self._forbidden: dict[tuple[str, ...], Forbidden | None] = {}
         self._everywhere: tuple[Control, ...] = ()
         if config.no_repeat_ngram:
             self._everywhere += (NoRepeatedNgrams(config.no_repeat_ngram),)
@@ -38,14 +47,17 @@ class Guide:
         Args:
             entry: what was given.
             row: its source, as the tokenizer encodes it.
+
+        Raises:
+            UserError: where it contradicts itself.
         """
         config, eos = self._config, self._tokenizer.target.specials.eos
         if entry.target is not None:
             return Guidance((Exactly((*entry.target, eos)),))
-        controls = self._everywhere
+        controls = (*self._asked(entry), *self._everywhere)
         least = max(config.min_length, math.ceil(round(config.min_length_ratio * len(row), 6)))
         if least := min(least, config.max_length - 1):
-            controls = (MinimumLength(eos, least), *controls)
+            controls = (*controls, MinimumLength(eos, least))
         return Guidance(controls, self._seed(row) if config.search == "sampling" else 0)
 
     def limit(self, row: Any, guidance: Guidance) -> int:
@@ -53,8 +65,91 @@ class Guide:
         limit = min(self._config.max_length, int(self._config.max_length_ratio * len(row)) + EXTRA_LENGTH)
         return max(limit, sum(control.least for control in guidance.controls) + 1)
 
+    def _asked(self, entry: Entry) -> list[Control]:
+        """The controls of an entry's own wishes and of those for all: an earlier one goes before a later one."""
+        wishes, found = self._wishes, list[Control]()
+        begin = entry.prefix.translate(REPAIRS)
+        kept = wishes.kept(str(entry.source)) if wishes.keep else []
+        called = wishes.called(str(entry.source))
+        forced = dict.fromkeys(_words((*entry.force, *wishes.force, *called), "forced"))
+        avoid = self._avoid(_words((*entry.forbid, *wishes.forbid), "forbidden"))
+        if not begin.strip() and not kept and not forced and not avoid:
+            return found
+        if avoid:
+            self._check(avoid, begin, (*forced, *kept))
+        prefix = self._prefix(begin) if begin.strip() else None
+        if prefix:
+            found.append(prefix)
+        if avoid:
+            found.append(avoid)
+        phrases = [
+            *(self._phrase(text, firm=False) for text in forced),
+            *(self._phrase(text, firm=True) for text in kept),
+        ]
+        if phrases:
+            target = self._tokenizer.target
+            # Where texts stand for pieces, no piece may belong to two of them.
+            replaced = any(phrase.replaced for phrase in phrases) or bool(prefix and prefix.replaced)
+            found.append(Forced(phrases, target.spelling, target.specials.eos, avoid, prefix if replaced else None))
+        if (pieces := sum(control.least for control in found)) > MOST_FORCED:
+            raise UserError(
+                f"the prefix and the forced words are {pieces:,} pieces, and {MOST_FORCED} are allowed: force fewer"
+            )
+        return found
+
+    def _avoid(self, phrases: tuple[str, ...]) -> Forbidden | None:
+        if phrases not in self._forbidden:
+            target = self._tokenizer.target
+            made = Forbidden(phrases, target.spelling, target.specials.eos) if phrases else None
+            self._forbidden[phrases] = made
+        return self._forbidden[phrases]
+
+    @staticmethod
+    def _check(avoid: Forbidden, begin: str, forced: tuple[str, ...]) -> None:
+        """Refuses what cannot be had together."""
+        for text in forced:
+            if (phrase := avoid.found(text)) is not None:
+                raise UserError(f"{text!r} is forced (or kept), but {phrase!r} in it is forbidden: drop one of them")
+        if (phrase := avoid.found(begin)) is not None:
+            raise UserError(f"the prefix {begin!r} holds {phrase!r}, which is forbidden: drop one of them")
+
+    def _prefix(self, text: str) -> Prefix:
+        """The last word by its characters, those before it in the tokenizer's own pieces."""
+        at = text.rfind(" ")
+        head, rest = text[: max(at, 0)], text[at + 1 :]
+        found = self._begun(head, f" {rest}")
+        return found if found.spells else self._begun(text, "")
+
+    def _begun(self, head: str, rest: str) -> Prefix:
+        target = self._tokenizer.target
+        ids = target.encode([head])[0] if head else []
+        ids = ids or ([target.specials.unk] if head else [])
+        said = target.spelling.text(ids) == head
+        return Prefix(ids, rest.encode(), "" if said else head, target.spelling)
+
+    def _phrase(self, text: str, *, firm: bool) -> Phrase:
+        """Its pieces as in the midst of a sentence."""
+        target = self._tokenizer.target
+        spelling = target.spelling
+        ids = target.encode([text])[0] or [target.specials.unk]
+        if is_unspaced(text[0]) and spelling.texts[ids[0]][:1] == b" ":
+            ids = spelling.segmented(text.encode()) or ids
+        return Phrase(tuple(ids), text, replaced=spelling.text(ids) != text, firm=firm or target.specials.unk in ids)
+
     def _seed(self, row: Any) -> int:
         """Follows from the source and the config's seed: equal sources draw equally, wherever they stand."""
         sources = self._tokenizer.source.pad([row])
         content = given(sources.src_BS, sources.src_BSF).numpy().tobytes()
         return int.from_bytes(hashlib.blake2b(content, digest_size=7, salt=b"%d" % self._config.seed).digest())
+
+
+def _words(phrases: tuple[str, ...], what: str) -> tuple[str, ...]:
+    """Phrases with single spaces.
+
+    Raises:
+        UserError: where one is blank.
+    """
+    found = tuple(" ".join(phrase.translate(REPAIRS).split()) for phrase in phrases)
+    if "" in found:
+        raise UserError(f"a {what} word or phrase is blank: give at least one character, or leave it out")
+    return tuple(dict.fromkeys(found))

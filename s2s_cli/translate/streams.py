@@ -13,6 +13,7 @@ from s2s_cli.data.features import FeatureSequences, open_features
 from s2s_cli.errors import UserError
 from s2s_cli.files import open_binary
 from s2s_cli.translate.attention_file import Watch
+from s2s_cli.translate.entry import Refused
 from s2s_cli.translate.formats import Format, Item, choose_format
 from s2s_cli.translate.translator import Translator
 
@@ -60,6 +61,9 @@ def translate_lines(
         output: each window of lines is written and flushed when it is done.
         form: of both; default: lines of text.
         watches: are shown each translation that is written.
+
+    Raises:
+        UserError: where what is asked of a line contradicts itself.
     """
     form = form or choose_format(translator.config, translator.tokenizer.source.config.kind)
     done = 0
@@ -73,7 +77,11 @@ def translate_window(
 ) -> None:
     """As `translate_lines`, of items that were read, the first of which has that index."""
     asked = [form.entries(item) for item in window]
-    found = iter(translator.translate(list(chain.from_iterable(asked))))
+    try:
+        found = iter(translator.translate(list(chain.from_iterable(asked))))
+    except Refused as error:
+        lines = [first + at for at, entries in enumerate(asked, 1) for _ in entries]
+        raise UserError(f"line {lines[error.place]}: {error}") from None
     for index, (item, entries) in enumerate(zip(window, asked, strict=True), first):
         translations = list(islice(found, len(entries)))
         output.write(form.render(index, item, translations).encode())

@@ -17,7 +17,8 @@ from s2s_cli.checkpoint import load_model
 from s2s_cli.config import DecodingConfig
 from s2s_cli.config_file import change
 from s2s_cli.data.corpus import Source
-from s2s_cli.data.tokenizer import Tokenizer
+from s2s_cli.data.spelling import Surface, source_words
+from s2s_cli.data.tokenizer import Tokenizer, Vocabulary
 from s2s_cli.data.words import words_of
 from s2s_cli.device import (
     choose_device,
@@ -33,10 +34,11 @@ from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
 from s2s_cli.run import RunDirectory, find_model
 from s2s_cli.search.flight import Guidance, Hypothesis, Sources
 from s2s_cli.search.loop import Model, decode
-from s2s_cli.translate.entry import Entry, Notices, Translation
+from s2s_cli.translate.entry import Entry, Notices, Refused, Translation
 from s2s_cli.translate.guidance import Guide
 from s2s_cli.translate.lines import BLANKS, REPAIRS
 from s2s_cli.translate.mbr import by_utility
+from s2s_cli.translate.wishes import Wishes
 
 TABLE_BYTES = 1 << 28
 MOST_WORKERS, WORKER_SENTENCES = 4, 16
@@ -70,6 +72,8 @@ class Translator:
     """Called between batches, by each worker; may raise to stop."""
     others: tuple[Seq2Seq, ...] = ()
     """What makes an ensemble with the model."""
+    wishes: Wishes = field(default_factory=Wishes)
+    """What is asked of all translations; see `wish`."""
     _has_table: bool = field(default=False, init=False, repr=False)
     _making: Lock = field(default_factory=Lock, init=False, repr=False)
 
@@ -101,6 +105,26 @@ class Translator:
             )
         return cls(model.to(device), tokenizer, decoding, device, others=members)
 
+    def wish(self, wishes: Wishes) -> None:
+        """Asks something of all translations.
+
+        Raises:
+            UserError: where the model cannot do it, or the wishes contradict each other.
+        """
+        if wishes.need_text and self.tokenizer.source.config.kind == "features":
+            raise UserError("terminology, kept spans and copied words need a source of text: this model reads vectors")
+        if wishes.copy_unknown and any(
+            isinstance(one.decoder.attention, NoAttention) for one in (self.model, *self.others)
+        ):
+            raise UserError("--copy-unknown needs attention to find the word: this model's attention is none")
+        everything = replace(wishes, force=(*wishes.force, *(term.target for term in wishes.terms)), terms=(), keep=())
+        for text in everything.force or ("",):  # each alone: all together they may be too many
+            Guide(self.tokenizer, self.config, replace(everything, force=(text,) if text else ())).guidance(
+                Entry(""), []
+            )
+        Guide(self.tokenizer, self.config, replace(wishes, terms=(), keep=())).guidance(Entry(""), [])
+        self.wishes = wishes
+
     def look(self, asked_by: str) -> None:
         """From now on attention comes with translations.
 
@@ -128,12 +152,15 @@ class Translator:
         rows = self.tokenizer.source.encode([entry.source for entry in unique])
         longest = self.config.max_source_length
         cut = {entry for entry, row in zip(unique, rows, strict=True) if entry.cut or len(row) > longest}
-        guide = Guide(self.tokenizer, self.config)
+        guide = Guide(self.tokenizer, self.config, self.wishes)
         blank, found = [Translation("", 0.0)] * self.config.n_best, dict[Entry, list[Translation]]()
         asked: dict[Entry, _Asked] = {}
         for entry, row in zip(unique, (row[:longest] for row in rows), strict=True):
             if row or entry.target:
-                guidance = guide.guidance(entry, row)
+                try:
+                    guidance = guide.guidance(entry, row)
+                except UserError as error:
+                    raise Refused(str(error), entries.index(entry)) from None
                 asked[entry] = _Asked(row, guidance, guide.limit(row, guidance))
             else:
                 found[entry] = blank
@@ -141,7 +168,7 @@ class Translator:
         model = self._made_ready(self.config.hypotheses * sum(len(one.row) for one in asked.values()))
         order = sorted(asked, key=lambda entry: -len(asked[entry].row))
         for entry, hypotheses in zip(order, self._decode(model, [asked[entry] for entry in order]), strict=True):
-            best = [self._translation(entry.source, asked[entry].row, hypothesis) for hypothesis in hypotheses]
+            best = [self._translation(entry, asked[entry], hypothesis) for hypothesis in hypotheses]
             if self.config.mbr:
                 best = by_utility(best)
             found[entry] = best[: self.config.n_best]
@@ -176,7 +203,8 @@ class Translator:
     def _decode(self, model: Model, sources: Sequence[_Asked]) -> list[list[Hypothesis]]:
         """Decodes sources, none empty: where there are many, by workers that share them."""
         target, config = self.tokenizer.target.specials, self.config
-        forbidden = {target.pad, target.bos, *([] if config.allow_unknown else [target.unk])} - {target.eos}
+        unknown = config.allow_unknown or self.wishes.copy_unknown
+        forbidden = {target.pad, target.bos, *([] if unknown else [target.unk])} - {target.eos}
 
         stop = Event()
 
@@ -192,7 +220,7 @@ class Translator:
                 bos=target.bos,
                 eos=target.eos,
                 suppress=sorted(forbidden),
-                keep_attention=self.keep_attention,
+                keep_attention=self.keep_attention or self.wishes.copy_unknown,
                 check=check,
             )
 
@@ -228,23 +256,39 @@ class Translator:
         except (RuntimeError, MemoryError) as error:
             raise explain_memory(error, f"lower decoding.batch_size or decoding.{key}") or error from None
 
-    def _translation(self, source: Source, row: Any, hypothesis: Hypothesis) -> Translation:
+    def _translation(self, entry: Entry, asked: _Asked, hypothesis: Hypothesis) -> Translation:
         target = self.tokenizer.target
-        text = target.decode(hypothesis.ids).translate(REPAIRS).replace("\n", " ")
+        surfaces = [found for control in asked.guidance.controls for found in control.surfaces(hypothesis.ids)]
+        if self.wishes.copy_unknown:
+            surfaces += self._copied(str(entry.source), hypothesis, surfaces)
+        text = target.spelling.text(hypothesis.ids, surfaces) if surfaces else target.decode(hypothesis.ids)
+        text = text.translate(REPAIRS).replace("\n", " ")
         found = Translation(
             text, hypothesis.score, hypothesis.ids, hypothesis.token_scores, target_pieces=target.names(hypothesis.ids)
         )
         if hypothesis.attention is None or not self.keep_attention:
             return found
-        source_pieces = self.tokenizer.source.names(row)
+        source_pieces = self.tokenizer.source.names(asked.row)
         spoken, spans = target.spoken(hypothesis.ids)
         return replace(
             found,
             source_pieces=source_pieces,
             attention=hypothesis.attention[:, : len(source_pieces)].float().cpu(),
-            source_words=self.tokenizer.source.words(source, row),
+            source_words=self.tokenizer.source.words(entry.source, asked.row),
             target_words=(*words_of(spoken.translate(BLANKS), spans), ()),
         )
+
+    def _copied(self, source: str, hypothesis: Hypothesis, surfaces: Sequence[Surface]) -> list[Surface]:
+        """For each unknown piece that has no surface the source word that its attention looks at most (Luong et al.
+        2015b; Jean et al. 2015)."""
+        unknown = self.tokenizer.target.specials.unk
+        said = [at for at, piece in enumerate(hypothesis.ids) if piece == unknown]
+        said = [at for at in said if not any(surface.begin <= at < surface.end for surface in surfaces)]
+        if not said or hypothesis.attention is None or not isinstance(self.tokenizer.source, Vocabulary):
+            return []
+        words = source_words(source, self.tokenizer.source.written(source))
+        looked = hypothesis.attention[:, : len(words)].argmax(1).tolist()
+        return [Surface(at, at + 1, words[looked[at]]) for at in said if words[looked[at]]]
 
 
 def _member(path: Path, first: RunDirectory, tokenizer: Tokenizer) -> Seq2Seq:

@@ -1,0 +1,177 @@
+"""What is asked of all translations alike: words forced and forbidden, terminology, spans kept as they are."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from s2s_cli.data.spelling import joins
+from s2s_cli.errors import UserError, suggest
+
+KINDS = {
+    "urls": r"(?:https?://|ftp://|www\.)[^\s<>\"]*[^\s<>\".,;:!?)\]}']",
+    "emails": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+    "numbers": r"(?<![\w.,])\d+(?:[.,:]\d+)*(?!\w)",
+    "tags": r"</?[A-Za-z][^<>]*>",
+}
+MOST_SEARCHED = 5000  # characters of a line in which patterns are looked for: a bad one takes exponential time
+
+
+@dataclass(frozen=True)
+class Term:
+    """What a source term is called in the translation."""
+
+    source: str
+    target: str
+
+    @property
+    def cased(self) -> bool:
+        """Whether its capitals count: where there are any beyond the first letter."""
+        return self.source[1:] != self.source[1:].lower()
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """Asked of all translations."""
+
+    force: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
+    terms: tuple[Term, ...] = ()
+    keep: tuple[re.Pattern[str], ...] = ()
+    """What they match in the source stands in the translation as it is."""
+    copy_unknown: bool = False
+    """Put source words in the place of unknown pieces."""
+
+    @property
+    def need_text(self) -> bool:
+        """Whether they look at the words of the source."""
+        return bool(self.terms or self.keep or self.copy_unknown)
+
+    def kept(self, source: str) -> list[str]:
+        """The spans of a source that its translation keeps, in their order."""
+        return [source[begin:end] for begin, end in self._kept(source)]
+
+    def called(self, source: str) -> list[str]:
+        """The targets of the terms that a source holds outside of what is kept, each once."""
+        if not self.terms:
+            return []
+        kept = self._kept(source)
+        found = [(begin, end) for begin, end in self._matches(source) if all(end <= a or begin >= b for a, b in kept)]
+        targets = (self._target(source[begin:end]) for begin, end in _apart(found))
+        return list(dict.fromkeys(target for target in targets if target))
+
+    def _kept(self, source: str) -> list[tuple[int, int]]:
+        spans = (match.span() for pattern in self.keep for match in pattern.finditer(source[:MOST_SEARCHED]))
+        return _apart((begin, end) for begin, end in spans if source[begin:end].strip())
+
+    def _matches(self, source: str) -> Iterator[tuple[int, int]]:
+        lowered = _lower(source)
+        for begin in range(len(source)):
+            if begin and joins(source[begin - 1], source[begin]):
+                continue
+            for length in self._lengths.get(lowered[begin], ()):
+                end = begin + length
+                within = end < len(source) and joins(source[end - 1], source[end])
+                if end <= len(source) and not within and self._target(source[begin:end]):
+                    yield begin, end
+
+    def _target(self, words: str) -> str | None:
+        return self._targets.get((True, words)) or self._targets.get((False, _lower(words)))
+
+    @cached_property
+    def _targets(self) -> dict[tuple[bool, str], str]:
+        return {(term.cased, term.source if term.cased else _lower(term.source)): term.target for term in self.terms}
+
+    @cached_property
+    def _lengths(self) -> dict[str, list[int]]:
+        """By the first character, how long terms are."""
+        found: dict[str, set[int]] = defaultdict(set)
+        for term in self.terms:
+            found[_lower(term.source)[0]].add(len(term.source))
+        return {character: sorted(lengths) for character, lengths in found.items()}
+
+
+def _lower(text: str) -> str:
+    """In small letters, and of the same length."""
+    return "".join(small if len(small := character.lower()) == 1 else character for character in text)
+
+
+def _apart(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans that do not overlap, the longest before others, in the order of the text."""
+    found: list[tuple[int, int]] = []
+    for begin, end in sorted(spans, key=lambda span: (span[0] - span[1], span)):
+        if all(end <= other or begin >= last for other, last in found):
+            found.append((begin, end))
+    return sorted(found)
+
+
+def patterns(kinds: Sequence[str], given: Sequence[str]) -> tuple[re.Pattern[str], ...]:
+    """What to keep.
+
+    Args:
+        kinds: of KINDS.
+        given: regular expressions.
+
+    Raises:
+        UserError: where a kind is unknown, or an expression is none or matches nothing at all.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UserError(f"--keep {kind}: {suggest(kind, KINDS)}")
+    found = [re.compile(KINDS[kind]) for kind in kinds]
+    for text in given:
+        try:
+            pattern = re.compile(text)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise UserError(f"--keep-pattern {text}: this is no regular expression of Python's: {error}") from None
+        if pattern.match(""):
+            raise UserError(f"--keep-pattern {text}: it matches the empty text, so everywhere: let it need a character")
+        found.append(pattern)
+    return tuple(found)
+
+
+def read_lines(path: Path, option: str) -> list[str]:
+    """The lines of a small file that an option names.
+
+    Raises:
+        UserError: where it cannot be read, or is no UTF-8.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{option} {path}: cannot read it: {error.strerror}") from None
+    lines = data.split(b"\n")
+    found = []
+    for number, line in enumerate(lines[:-1] if not lines[-1] else lines, 1):
+        try:
+            found.append(line.removesuffix(b"\r").decode().removeprefix("\ufeff"))
+        except UnicodeDecodeError:
+            raise UserError(f"{option} {path}: line {number} is no UTF-8: save the file as UTF-8") from None
+    return found
+
+
+def read_terms(path: Path) -> tuple[Term, ...]:
+    """Terminology: a source term, a tab and a target term on each line; `#` begins a comment, blank lines are nothing.
+
+    Raises:
+        UserError: naming the line where one is of another form, or says something else than one before.
+    """
+    found: dict[tuple[bool, str], tuple[Term, int]] = {}
+    for number, line in enumerate(read_lines(path, "--terminology"), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        source, *targets = (" ".join(column.split()) for column in line.split("\t"))
+        if len(targets) != 1 or not source or not targets[0]:
+            raise UserError(f"--terminology {path}: line {number} is not a source term, a tab and a target term")
+        term = Term(source, targets[0])
+        known, before = found.setdefault((term.cased, source if term.cased else _lower(source)), (term, number))
+        if known.target != term.target:
+            raise UserError(
+                f"--terminology {path}: line {number} calls {source!r} {term.target!r}, but line {before} "
+                f"{known.target!r}: keep one"
+            )
+    return tuple(term for term, _ in found.values())

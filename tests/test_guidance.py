@@ -1,0 +1,228 @@
+"""What a user wants in translations or not: promises over a random model, the words of a source, the real command."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import toy
+
+from s2s_cli.config import DecoderConfig, DecodingConfig, EncoderConfig, ModelConfig, TokenizerConfig
+from s2s_cli.data.spelling import Surface, source_words, stands
+from s2s_cli.data.tokenizer import Tokenizer, Vocabulary, train_vocabulary
+from s2s_cli.errors import UserError
+from s2s_cli.model.seq2seq import build_model
+from s2s_cli.translate.entry import Entry
+from s2s_cli.translate.translator import Translator
+from s2s_cli.translate.wishes import KINDS, Term, Wishes, patterns, read_terms
+
+WORDS = ["abe", "in", "ortu", "sun", "ton", "abc", "de", "rust", "nord", "a"]
+KINDS_OF_TOKENIZER = {
+    "unigram": {"vocab_size": 60},
+    "bytes": {"vocab_size": 300, "byte_fallback": True},
+    "word": {"type": "word", "vocab_size": 40},
+    "folded": {"vocab_size": 60, "normalization": "nmt_nfkc_cf"},
+}
+
+
+@pytest.fixture(scope="module", params=KINDS_OF_TOKENIZER)
+def vocabulary(request: pytest.FixtureRequest) -> Vocabulary:
+    draw = random.Random(7)
+    made = ["".join(draw.choice("abcdeinorstu") for _ in range(draw.randint(2, 6))) for _ in range(60)]
+    lines = [" ".join(draw.choices(made + WORDS, k=draw.randint(3, 8))) for _ in range(200)]
+    return train_vocabulary(lines, TokenizerConfig(**KINDS_OF_TOKENIZER[request.param]), "shared")
+
+
+@pytest.fixture(scope="module")
+def make(vocabulary: Vocabulary) -> Callable[..., Translator]:
+    """A random model's translator."""
+    torch.manual_seed(3)
+    tokenizer = Tokenizer(vocabulary, vocabulary)
+    sizes = {"encoder": EncoderConfig(cell="gru", hidden_size=8), "decoder": DecoderConfig(cell="gru", hidden_size=16)}
+    model = build_model(ModelConfig(**sizes, embedding_size=12), tokenizer)
+    with torch.no_grad():
+        model.output.weight.mul_(6)
+        model.output.bias.normal_()
+
+    def make(wishes: Wishes | None = None, **decoding: object) -> Translator:
+        config = DecodingConfig.model_validate({"beam": 2, "max_length": 12, **decoding})
+        translator = Translator(model, tokenizer, config, torch.device("cpu"))
+        translator.wish(wishes or Wishes())
+        return translator
+
+    return make
+
+
+def test_spelled_text_is_decoded_text(vocabulary: Vocabulary) -> None:
+    draw = random.Random(1)
+    for _ in range(300):
+        ids = [draw.randrange(len(vocabulary)) for _ in range(draw.randint(0, 9))]
+        whole = vocabulary.decode(ids)
+        assert (
+            vocabulary.spelling.text(ids) == whole or "\ufffd" in whole or len(whole.split()) != len(whole.split(" "))
+        )
+
+
+def test_surfaces_stand_for_pieces() -> None:
+    from s2s_cli.data.spelling import Spelling
+
+    words = Spelling([b"", b" a", b"b", b" \xe2\x81\x87 "], 3)
+    assert words.text([1, 3, 2], [Surface(1, 2, "X")]) == "a X b"
+    assert words.text([3, 1], [Surface(0, 1, "X")]) == "X a"
+    assert words.text([1, 1, 2], [Surface(0, 1, "  Q", apart=False)]) == "  Q ab"
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_promises_are_kept(block: int, make: Callable[..., Translator]) -> None:
+    """Prefixes, forced and forbidden words, kept spans; one line alone gives what many together give."""
+    for seed in range(block * 6, block * 6 + 6):
+        draw = random.Random(seed)
+        strange = ["☃ Ünï", "Haus", "12,5", "東京", "ABE", "a.b", "x-y"]
+        entries = []
+        for _ in range(8):
+            source = " ".join(
+                draw.choices([*WORDS, "http://x.org/Ä?q=1", "12,5", "ab@c.de", "<b>"], k=draw.randint(1, 6))
+            )
+            force = tuple({draw.choice(WORDS + strange) for _ in range(draw.randint(0, 2))})
+            banned = {draw.choice([*WORDS, "in abe", "e", "sun ton"]) for _ in range(draw.randint(0, 2))}
+            prefix = draw.choice(["", "", "abe i", "Ünï ☃ ton a", "in ", "  sun", "東"])
+            asked = (*force, prefix, *source.split())
+            forbid = tuple(one for one in sorted(banned) if not any(stands(one, text) for text in asked))
+            entries.append(Entry(source, prefix=prefix, force=force, forbid=forbid))
+        wishes = Wishes(keep=patterns(sorted(KINDS), []))
+        changes = {"beam": draw.randint(1, 5), "n_best": 1}
+        together = make(wishes, **changes, batch_size=draw.randint(1, 9)).translate(entries)
+        alone = [make(wishes, **changes).translate([entry])[0] for entry in entries]
+        for entry, (found, *_), (other, *_) in zip(entries, together, alone, strict=True):
+            assert found.text == other.text
+            assert found.text.startswith(entry.prefix), (seed, entry, found.text)
+            for text in entry.force:
+                assert stands(text, found.text), (seed, entry, found.text)
+            for text in wishes.kept(str(entry.source)):
+                assert found.text.count(text) >= wishes.kept(str(entry.source)).count(text), (seed, entry, found.text)
+            for text in entry.forbid:
+                assert not stands(text, found.text), (seed, entry, found.text)
+
+
+def test_nothing_asked_changes_nothing(make: Callable[..., Translator]) -> None:
+    lines = [" ".join(random.Random(seed).choices(WORDS, k=4)) for seed in range(10)]
+    for beam in (1, 4):
+        free = make(beam=beam).translate(lines)
+        neighbours = make(beam=beam).translate([*lines, Entry("abe in", force=("sun ton",))])
+        assert [one[0].text for one in neighbours[:-1]] == [one[0].text for one in free]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (Entry("a", force=("sun ton",), forbid=("ton",)), "'ton' in it is forbidden"),
+        (Entry("a", prefix="abe in de", forbid=("in",)), "the prefix 'abe in de' holds 'in'"),
+        (Entry("a", force=(" ",)), "blank"),
+        (Entry("a", forbid=("",)), "blank"),
+        (Entry("a", force=tuple(f"ab{number}" for number in range(600))), "500 are allowed"),
+    ],
+)
+def test_contradictions_are_refused(entry: Entry, words: str, make: Callable[..., Translator]) -> None:
+    with pytest.raises(UserError, match=words):
+        make().translate(["abe", entry])
+
+
+def test_terms_the_longest_first_as_words() -> None:
+    terms = (
+        Term("new york", "NY"),
+        Term("york", "Y"),
+        Term("New York City", "NYC"),
+        Term("USA", "US"),
+        Term("ab", "x"),
+    )
+    wishes = Wishes(terms=terms)
+    assert wishes.called("In New york and Yorks, York.") == ["NY", "Y"]
+    assert wishes.called("new york city, New York City") == ["NY", "NYC"]
+    assert wishes.called("usa") == [] and wishes.called("the USA's") == ["US"]
+    assert wishes.called("abc cab ab ab") == ["x"]
+    assert Wishes(terms=terms, keep=patterns([], ["<.*?>"])).called("<ab> ab") == ["x"]
+    assert Wishes(terms=terms, keep=patterns([], ["<.*?>"])).called("<ab>") == []
+
+
+def test_kinds_of_spans() -> None:
+    text = "See https://a.b/c?d=1. Or www.x.org, mail a.b@c-d.org: 1,234.5 or 7% of 3rd <b>x</b> v1.2."
+    kept = Wishes(keep=patterns(sorted(KINDS), [])).kept(text)
+    assert kept == ["https://a.b/c?d=1", "www.x.org", "a.b@c-d.org", "1,234.5", "7", "<b>", "</b>"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "words"), [("url", "a", "did you mean 'urls'"), ("urls", "(", "regular"), ("urls", "a*", "empty")]
+)
+def test_bad_patterns_are_refused(kind: str, given: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        patterns([kind], [given])
+
+
+def test_damaged_terminology_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "terms.tsv"
+    path.write_text("# comment\n\nabe\tX  y\nUSA\tus\n")
+    assert read_terms(path) == (Term("abe", "X y"), Term("USA", "us"))
+    for line in ("abe", "abe\t", "\tx", "a\tb\tc", "Abe\tZ"):
+        path.write_text(f"abe\tX\n\n{line}\n")
+        with pytest.raises(UserError, match="line 3"):
+            read_terms(path)
+
+
+def test_words_of_a_source_for_each_piece() -> None:
+    assert source_words("Der  Ünï, ok", [" der", " ü", "nï", ",", " ok"]) == ["Der", "Ünï", "Ünï", "Ünï", "ok"]
+    assert source_words("ab ☃", [" ", "ab", " ", "☃"]) == ["ab", "ab", "☃", "☃"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("guidance")
+    done = toy.s2s("train", "--config", toy.write_config(folder, training__max_steps=150), cwd=folder)
+    assert done.returncode == 0, done.stderr.decode()
+    return folder
+
+
+def lines_of(run: Path, *arguments: object, stdin: str = "copy a b c\n\nreverse d e\n") -> list[str]:
+    done = toy.s2s("translate", *arguments, cwd=run, stdin=stdin.encode())
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode().split("\n")[:-1]
+
+
+def test_the_command(run: Path) -> None:
+    (run / "prefix").write_text("h\n\ne d☃ \n")
+    (run / "terms").write_text("a\tf g\n")
+    first, blank, last = lines_of(
+        run, "--prefix", "prefix", "--force", "h", "--forbid", "b", "--terminology", "terms", "--keep", "urls",
+        stdin="copy a b c\n\nreverse d http://Ä.org\n",
+    )  # fmt: skip
+    assert blank == ""
+    assert first.startswith("h") and "f g" in first and "b" not in first
+    assert last.startswith("e d☃ ") and "http://Ä.org" in last.split() and "h" in last.split()
+    (copied,) = lines_of(run, "--copy-unknown", stdin="copy Zürich\n")
+    assert "⁇" not in copied
+    (found,) = lines_of(run, "--format", "jsonl", stdin='{"source": "copy a b", "force": "h", "prefix": "c"}\n')
+    assert json.loads(found)["translation"].startswith("c") and "h" in json.loads(found)["translation"].split()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "words"),
+    [
+        (("--force", "a b", "--forbid", "b"), "copy a\n", "'b' in it is forbidden"),
+        (("--force", ""), "copy a\n", "blank"),
+        (("--prefix", "short"), "copy a\ncopy b\n", "has 1 lines, and the input has more"),
+        (("--prefix", "short"), "", "but the input has 0"),
+        (("--prefix", "short", "--split"), "copy a\n", "leave one out"),
+        (("--keep-pattern", "x*"), "copy a\n", "empty text"),
+        (("--terminology", "nowhere"), "copy a\n", "cannot read it"),
+        (("--format", "jsonl"), '{"source": "a"}\n{"source": "a", "force": "a", "forbid": "a"}\n', "line 2: 'a' is"),
+    ],
+)
+def test_the_command_refuses(arguments: tuple[str, ...], stdin: str, words: str, run: Path) -> None:
+    (run / "short").write_text("a\n")
+    done = toy.s2s("translate", *arguments, cwd=run, stdin=stdin.encode())
+    assert done.returncode == 2
+    (line,) = done.stderr.decode().splitlines()
+    assert words in line
