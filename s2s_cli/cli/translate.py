@@ -10,6 +10,9 @@ import typer
 
 from s2s_cli.cli.app import BatchOption, BeamOption, app, examples, say
 
+# Options that say what is told in other words too (`asked_of`), or that do not change the result.
+SAME_RESULT = ("model", "input_", "output", "batch_size", "workers", "fresh")
+
 
 @app.command(
     short_help="Translate lines: N in, N out, in order.",
@@ -17,9 +20,11 @@ from s2s_cli.cli.app import BatchOption, BeamOption, app, examples, say
         "s2s translate < input.txt > output.txt",
         "echo 'A man sleeps.' | s2s translate -m runs/demo",
         "s2s translate -m runs/shapes --input data/shapes/test.safetensors",
+        "s2s translate --input big.txt --output big.out --workers auto",
     ),
 )
 def translate(
+    ctx: typer.Context,
     model: Annotated[
         list[Path] | None,
         typer.Option(
@@ -47,18 +52,34 @@ def translate(
     ] = None,
     precision: Annotated[str | None, typer.Option(metavar="NAME", help="fp32, bf16 or auto.")] = None,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = None,
+    workers: Annotated[
+        str, typer.Option(metavar="N", help="Processes of one thread each that share the work; auto: one a core.")
+    ] = "1",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew, where an earlier try left a part of --output.")
+    ] = False,
 ) -> None:
-    """Translate lines, or the feature vectors of a file: N in, N lines out, in order, as they come."""
-    from s2s_cli.files import replaced_when_done
+    """Translate lines, or the feature vectors of a file: N in, N lines out, in order, as they come.
+
+    From --input FILE to --output FILE, the same command goes on where it was interrupted.
+    """
+    from s2s_cli.files import check_destinations, replaced_when_done
     from s2s_cli.signals import end_quietly_on_closed_pipe
 
     end_quietly_on_closed_pipe()
+    check_destinations({"--output": output})
+    from functools import partial
+
     from s2s_cli.run import find_model
+    from s2s_cli.translate.bulk import asked_of, can_go_on, refuse_fresh, translate_to_file
     from s2s_cli.translate.streams import translate_file
     from s2s_cli.translate.translator import Translator
+    from s2s_cli.translate.workers import count_workers, shared
 
-    first, *others = (find_model(path) for path in model or (None,))
-    translator = Translator.load(
+    models = [find_model(path) for path in model or (None,)]
+    first, *others = models
+    load = partial(
+        Translator.load,
         *first,
         *others,
         beam=beam,
@@ -69,7 +90,17 @@ def translate(
         precision=precision,
         device=device,
     )
-    with replaced_when_done(output, sys.stdout) as target:
-        translate_file(translator, input_, target)
+    translator = load()
+    work = shared(translator, load, count_workers(workers, translator.device))
+    if input_ and output and can_go_on(input_, output):
+        from s2s_cli.display import Display
+
+        options = {name: value for name, value in ctx.params.items() if name not in SAME_RESULT}
+        asked = asked_of(translator, models, input_, options)
+        translate_to_file(translator, input_, output, work, asked, Display(), fresh=fresh)
+    else:
+        refuse_fresh(fresh)
+        with replaced_when_done(output, sys.stdout) as target:
+            translate_file(translator, input_, target, work)
     for message in translator.notices.messages(translator.config):
         say(f"warning: {message}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from threading import Lock
 
 from torch import Tensor
@@ -61,6 +61,14 @@ class Notices:
             self.repaired += repaired
             self.cut += cut
             self.ended += ended
+
+    def take(self) -> dict[str, int]:
+        """The counts so far, by name; from here on they begin at 0."""
+        with self._lock:
+            counts = {count.name: getattr(self, count.name) for count in fields(self) if count.init}
+            for name in counts:
+                setattr(self, name, 0)
+        return counts
 
     def messages(self, config: DecodingConfig) -> list[str]:
         """Warnings for the user; none where nothing happened."""

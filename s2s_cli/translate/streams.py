@@ -2,27 +2,90 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from s2s_cli.data.features import FORMATS, open_features
 from s2s_cli.errors import UserError
 from s2s_cli.files import open_binary
-from s2s_cli.translate.entry import Entry
-from s2s_cli.translate.lines import LAST_WINDOW, read_windows, repair
+from s2s_cli.translate.entry import Entry, Notices
+from s2s_cli.translate.formats import Format, Lines
+from s2s_cli.translate.lines import LAST_WINDOW
 from s2s_cli.translate.translator import Translator
 
 
-def translate_file(translator: Translator, path: Path | None, output: BinaryIO) -> None:
-    """Translates what the model reads: the lines of a file, or of standard input where none is named, or the items
-    of a file of feature vectors.
+class Window(NamedTuple):
+    """Items that are translated together."""
+
+    first: int
+    """The number of the first, from 0."""
+    items: Sequence[Any]
+    counts: dict[str, int]
+    """What was noticed in reading them."""
+    position: int | None
+    """Bytes of the input that were read so far, where there is such a number."""
+
+
+class Answer(NamedTuple):
+    """A window as it is written."""
+
+    items: int
+    """Up to its last."""
+    output: bytes
+    counts: dict[str, int]
+    """All that was noticed of them."""
+    position: int | None
+    """As the window's."""
+
+
+Work = Callable[[Format, Iterator[Window]], Generator[Answer, None, None]]
+"""How windows become answers, in order."""
+
+
+def answer(translator: Translator, form: Format, window: Window) -> Answer:
+    """Translates a window; of what is noticed, the translator keeps nothing."""
+    total, translator.notices = translator.notices, Notices()
+    try:
+        return _answer(translator, form, window)
+    finally:
+        translator.notices = total
+
+
+def _answer(translator: Translator, form: Format, window: Window) -> Answer:
+    asked = [form.entries(item) for item in window.items]
+    found = iter(translator.translate([entry for entries in asked for entry in entries]))
+    lines = [
+        form.render(index, item, [next(found) for _ in entries])
+        for index, (item, entries) in enumerate(zip(window.items, asked, strict=True), window.first)
+    ]
+    translator.notices.add(lines=len(window.items))
+    counts = translator.notices.take()
+    return Answer(
+        window.first + len(window.items),
+        "".join(lines).encode(),
+        {name: count + window.counts[name] for name, count in counts.items()},
+        window.position,
+    )
+
+
+def alone(translator: Translator) -> Work:
+    """One window after the other, by this process."""
+    return lambda form, windows: (answer(translator, form, window) for window in windows)
+
+
+@contextmanager
+def read_input(translator: Translator, path: Path | None) -> Iterator[tuple[Format, Iterator[Window]]]:
+    """What the model reads: the lines of a file, or of standard input where none is named, or the items of a file of
+    feature vectors.
 
     Raises:
         UserError: where the file cannot be read, or is of another kind.
     """
-    source = translator.tokenizer.source.config
+    source, form = translator.tokenizer.source.config, Lines(translator.config.n_best)
     if source.kind == "features":
         if path is None:
             raise UserError(
@@ -30,39 +93,56 @@ def translate_file(translator: Translator, path: Path | None, output: BinaryIO) 
                 f"({' or '.join(FORMATS)})"
             )
         items = open_features([path], source.size)
-        windows = (items[start : start + LAST_WINDOW] for start in range(0, len(items), LAST_WINDOW))
-        _give(translator, output, ([Entry(item) for item in window] for window in windows))
+        starts = range(0, len(items), LAST_WINDOW)
+        entries = ([Entry(item) for item in items[start : start + LAST_WINDOW]] for start in starts)
+        yield form, _numbered(entries, Notices(), lambda: None)
         return
     if path is not None and path.suffix in FORMATS:
         raise UserError(f"{path}: feature vectors, but this model reads lines of text (its source.kind is text)")
     with open_binary(path, sys.stdin) as lines:
-        translate_lines(translator, lines, output)
+        yield form, _windows(form, lines)
+
+
+def translate_file(translator: Translator, path: Path | None, output: BinaryIO, work: Work) -> None:
+    """Translates what the model reads, as it comes.
+
+    Raises:
+        UserError: as `read_input`.
+    """
+    with read_input(translator, path) as (form, windows):
+        _write(translator.notices, work(form, windows), output)
 
 
 def translate_lines(translator: Translator, source: BinaryIO, output: BinaryIO) -> None:
     """Translates lines as they come: N lines in, N lines out, in order, whatever bytes they hold."""
-
-    def entries(window: Sequence[bytes]) -> list[Entry]:
-        repaired = [repair(line) for line in window]
-        translator.notices.add(repaired=sum(changed for _, changed in repaired))
-        return [entry for entry, _ in repaired]
-
-    _give(translator, output, (entries(window) for window in read_windows(source)))
+    form = Lines(translator.config.n_best)
+    _write(translator.notices, alone(translator)(form, _windows(form, source)), output)
 
 
-def _give(translator: Translator, output: BinaryIO, windows: Iterable[Sequence[Entry]]) -> None:
-    """Translates windows of entries, and writes a line for each.
+def _write(notices: Notices, answers: Generator[Answer, None, None], output: BinaryIO) -> None:
+    with closing(answers):
+        for found in answers:
+            output.write(found.output)
+            notices.add(**found.counts)
+            output.flush()
 
-    With `n_best` over one, each gives that many lines `index ||| text ||| score`, the index from 0.
-    """
-    n_best, done = translator.config.n_best, 0
-    for entries in windows:
-        for index, translations in enumerate(translator.translate(entries), done):
-            for rank in range(n_best):
-                # A search may find fewer than were asked for; the count of lines must not depend on it.
-                item = translations[min(rank, len(translations) - 1)]
-                text = item.text if n_best == 1 else f"{index} ||| {item.text} ||| {item.score:.4f}"
-                output.write(f"{text}\n".encode())
-        done += len(entries)
-        translator.notices.add(lines=len(entries))
-        output.flush()
+
+def _windows(form: Format, source: BinaryIO) -> Iterator[Window]:
+    """The windows of a file or a pipe."""
+    read = Notices()
+    return _numbered(form.windows(source, read), read, lambda: _position(source))
+
+
+def _numbered(windows: Iterator[list[Any]], read: Notices, position: Callable[[], int | None]) -> Iterator[Window]:
+    first = 0
+    for items in windows:
+        yield Window(first, items, read.take(), position())
+        first += len(items)
+
+
+def _position(source: BinaryIO) -> int | None:
+    """Bytes read so far; of a compressed file, as they lie on the disk."""
+    try:
+        return os.lseek(source.fileno(), 0, os.SEEK_CUR)
+    except OSError:  # a pipe has no such number
+        return None
