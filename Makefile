@@ -11,7 +11,7 @@ help:
 	@echo "make demo-shapes  the same with pictures as sources (about two minutes)"
 	@echo "make test       format, lint, types, tests (under ten minutes)"
 	@echo "make test-slow  the whole matrix of cells and attentions, and the long forms of the tests"
-	@echo "make torture    kills, damage, full disks and hostile input, long forms (about 45 minutes)"
+	@echo "make torture    kills, damage, full disks and hostile input, long forms (about an hour)"
 	@echo "make bench      speed, memory and growth on this machine (QUICK=1: about a minute)"
 	@echo "make claims     what is said of such models, tried; docs/claims.md (three hours on two cores; QUICK=1: 20 minutes)"
 	@echo "make check      format, lint and types alone"
@@ -54,7 +54,7 @@ test-slow: $(INSTALLED)
 torture: $(INSTALLED)
 	$(BIN)/python -m pytest -rs -n 2 --dist worksteal --torture tests/torture tests/test_old_models.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torture]'
-	for target in config yaml run lines; do \
+	for target in config yaml run lines objects; do \
 	    $(BIN)/python tests/torture/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=0 -verbosity=0 || exit 1; \
 	done
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gzip
 import hashlib
 import os
 import stat
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, cast
 
 from s2s_cli.errors import RunFailed, S2SError, UserError
 
@@ -234,7 +236,11 @@ def write_result(path: Path, content: bytes) -> None:
 
 @contextmanager
 def open_binary(path: Path | None, default: IO[str]) -> Iterator[BinaryIO]:
-    """A file to read bytes from, or the bytes under a text stream where no path is given."""
+    """A file to read bytes from, `.gz` unpacked, or the bytes under a text stream where no path is given.
+
+    Raises:
+        UserError: where it cannot be opened; and, in reading, where gzip's content is damaged.
+    """
     if path is None:
         yield default.buffer  # type: ignore[attr-defined]
         return
@@ -243,7 +249,36 @@ def open_binary(path: Path | None, default: IO[str]) -> Iterator[BinaryIO]:
     except OSError as error:
         raise UserError(f"{path}: cannot read it: {error.strerror}") from None
     with file:
+        if path.suffix != ".gz":
+            yield file
+            return
+        try:
+            if not file.peek(1):
+                raise EOFError("it is empty")  # which the library takes for whole
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield cast(BinaryIO, unpacked)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise UserError(f"{path}: damaged, or no gzip file ({error}): make it anew") from None
+
+
+class _Packed(gzip.GzipFile):
+    """The same bytes for the same content: no time, no name, and nothing that tells when it came."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__("", "wb", fileobj=file, mtime=0)
+
+    def flush(self, zlib_mode: int = zlib.Z_SYNC_FLUSH) -> None:
+        pass
+
+
+@contextmanager
+def packed_where_named(path: Path | None, file: BinaryIO) -> Iterator[BinaryIO]:
+    """What packs into a file whose name ends in `.gz`; else the file itself."""
+    if path is None or path.suffix != ".gz":
         yield file
+        return
+    with _Packed(file) as packed:
+        yield cast(BinaryIO, packed)
 
 
 @contextmanager

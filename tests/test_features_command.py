@@ -55,6 +55,9 @@ def test_each_item_gives_a_line_in_order(trained: Path, tmp_path: Path) -> None:
     toy.write_vectors(tmp_path / "two.safetensors", [item[:2] for item in every if len(item) >= 2])
     pair = [toy.s2s("translate", *model, "-i", f"two.{kind}", cwd=tmp_path) for kind in ("npy", "safetensors")]
     assert pair[0].stdout == pair[1].stdout != b""
+    done = toy.s2s("translate", *model, "-i", "some.safetensors", "--format", "jsonl", cwd=tmp_path)
+    found = [json.loads(row) for row in done.stdout.decode().splitlines()]
+    assert found == [{"index": i, "translation": text} for i, text in enumerate([lines[5], "", *lines[:3]])]
 
 
 def test_no_items_give_no_lines(trained: Path, tmp_path: Path) -> None:
@@ -74,6 +77,7 @@ def test_mistakes_in_translation_get_one_clear_line(trained: Path, tmp_path: Pat
         ("toy", ["--input", "wide.safetensors"], "11 wide, those of this model 10"),
         ("toy", ["--input", "gone.npy"], "No such file"),
         ("toy", ["--input", trained / "test.src"], "end in .npy or .safetensors"),
+        ("toy", ["--input", "bad.safetensors", "--format", "tsv"], "take text or jsonl"),
         ("text", ["--input", trained / "test.safetensors"], "this model reads lines of text"),
     ):
         command = ["translate", "--model", trained / "runs" / run, *option, "--output", "out"]

@@ -208,7 +208,7 @@ def test_translations_ended_at_the_limit_are_counted(make: Callable, stream: Cal
     stream(translator, b"ba\nab\n\nba\n")
     assert translator.notices.ended == 3
     assert translator.notices.messages(translator.config) == [
-        "the translations of 3 of 4 lines were ended at 1 pieces (decoding.max_length)"
+        "the translations of 3 of 4 sources were ended at 1 pieces (decoding.max_length)"
     ]
 
 

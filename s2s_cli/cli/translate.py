@@ -20,6 +20,8 @@ SAME_RESULT = ("model", "input_", "output", "batch_size", "workers", "fresh")
         "s2s translate < input.txt > output.txt",
         "echo 'A man sleeps.' | s2s translate -m runs/demo",
         "s2s translate -m runs/shapes --input data/shapes/test.safetensors",
+        "s2s translate --input article.txt --split --language de > translated.txt",
+        "s2s translate --input rows.jsonl.gz --format jsonl --field text --output out.jsonl.gz",
         "s2s translate --input big.txt --output big.out --workers auto",
     ),
 )
@@ -36,10 +38,28 @@ def translate(
         ),
     ] = None,
     input_: Annotated[
-        Path | None, typer.Option("--input", "-i", metavar="FILE", help="Default: standard input (of text).")
+        Path | None,
+        typer.Option("--input", "-i", metavar="FILE", help="Default: standard input (of text). May be .gz."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: standard output.")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: standard output. May be .gz.")
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="NAME",
+            help="text; tsv: the first column, with a column added; jsonl: an object a line. Default: text.",
+        ),
+    ] = None,
+    field: Annotated[
+        str | None, typer.Option(metavar="NAME", help="jsonl: the field that holds the source. Default: source.")
+    ] = None,
+    split: Annotated[
+        bool, typer.Option("--split", help="Divide lines into sentences, and keep the layout around them.")
+    ] = False,
+    language: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Of the source, for --split. Default: en.")
     ] = None,
     beam: BeamOption = None,
     n_best: Annotated[
@@ -63,7 +83,7 @@ def translate(
 
     From --input FILE to --output FILE, the same command goes on where it was interrupted.
     """
-    from s2s_cli.files import check_destinations, replaced_when_done
+    from s2s_cli.files import check_destinations, packed_where_named, replaced_when_done
     from s2s_cli.signals import end_quietly_on_closed_pipe
 
     end_quietly_on_closed_pipe()
@@ -72,6 +92,7 @@ def translate(
 
     from s2s_cli.run import find_model
     from s2s_cli.translate.bulk import asked_of, can_go_on, refuse_fresh, translate_to_file
+    from s2s_cli.translate.formats import choose_format
     from s2s_cli.translate.streams import translate_file
     from s2s_cli.translate.translator import Translator
     from s2s_cli.translate.workers import count_workers, shared
@@ -91,16 +112,19 @@ def translate(
         device=device,
     )
     translator = load()
-    work = shared(translator, load, count_workers(workers, translator.device))
+    kind = translator.tokenizer.source.config.kind
+    form = choose_format(translator.config, kind, name=format_, field=field, split=split, language=language)
+    work = shared(translator, load, form, count_workers(workers, translator.device))
     if input_ and output and can_go_on(input_, output):
         from s2s_cli.display import Display
 
-        options = {name: value for name, value in ctx.params.items() if name not in SAME_RESULT}
+        options = {name.rstrip("_"): value for name, value in ctx.params.items() if name not in SAME_RESULT}
         asked = asked_of(translator, models, input_, options)
-        translate_to_file(translator, input_, output, work, asked, Display(), fresh=fresh)
+        translate_to_file(translator, input_, output, form, work, asked, Display(), fresh=fresh)
     else:
         refuse_fresh(fresh)
-        with replaced_when_done(output, sys.stdout) as target:
-            translate_file(translator, input_, target, work)
+        with replaced_when_done(output, sys.stdout) as file, packed_where_named(output, file) as target:
+            translate_file(translator, input_, target, form, work)
     for message in translator.notices.messages(translator.config):
         say(f"warning: {message}")
+    translator.notices.refuse_damaged()

@@ -15,6 +15,7 @@ from s2s_cli.data.tokenizer import fingerprint
 from s2s_cli.errors import RunFailed, Stopped, UserError
 from s2s_cli.files import destination
 from s2s_cli.run import RunDirectory
+from s2s_cli.translate.formats import Format
 from s2s_cli.translate.part import Part
 from s2s_cli.translate.streams import Window, Work, read_input
 from s2s_cli.translate.translator import Translator
@@ -83,6 +84,7 @@ def translate_to_file(
     translator: Translator,
     source: Path,
     output: Path,
+    form: Format,
     work: Work,
     asked: Mapping[str, Any],
     watcher: Watcher,
@@ -94,6 +96,7 @@ def translate_to_file(
     Args:
         translator: of the models.
         source, output: the files; a name that ends in .gz is written compressed.
+        form: of both.
         work: who does it.
         asked: from `asked_of`.
         watcher: is told how far it is.
@@ -105,14 +108,14 @@ def translate_to_file(
     """
     place, _ = destination(output)
     encode = _compressed if place.suffix == ".gz" else bytes
-    with read_input(translator, source) as (form, windows), Part(place, asked, fresh=fresh) as part:
+    with read_input(translator, source, form) as windows, Part(place, asked, fresh=fresh) as part:
         begun = part.whole
         if begun.items:
             watcher.info(f"goes on after line {begun.items:,} of {output}")
             translator.notices.add(**begun.counts)
         speed = _Speed(begun.items, source.stat().st_size)
         try:
-            with watcher.translating(), closing(work(form, _after(windows, begun.items, speed))) as answers:
+            with watcher.translating(), closing(work(_after(windows, begun.items, speed))) as answers:
                 for found in answers:
                     part.append(encode(found.output), found.items, found.counts)
                     translator.notices.add(**found.counts)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from s2s_cli.config import DecodingConfig
 from s2s_cli.data.corpus import Source
+from s2s_cli.errors import UserError
 
 MAX_LINE_BYTES = 1_000_000
 
@@ -49,16 +50,24 @@ class Notices:
     """Counts of what was done to the input, by any number of threads."""
 
     lines: int = 0
+    """Of the input, or items."""
+    sources: int = 0
+    """What was translated; the sentences, where lines were divided into them."""
     repaired: int = 0
+    damaged: int = 0
     cut: int = 0
     ended: int = 0
     _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
-    def add(self, *, lines: int = 0, repaired: int = 0, cut: int = 0, ended: int = 0) -> None:
+    def add(
+        self, *, lines: int = 0, sources: int = 0, repaired: int = 0, damaged: int = 0, cut: int = 0, ended: int = 0
+    ) -> None:
         """Counts on."""
         with self._lock:
             self.lines += lines
+            self.sources += sources
             self.repaired += repaired
+            self.damaged += damaged
             self.cut += cut
             self.ended += ended
 
@@ -80,12 +89,24 @@ class Notices:
             )
         if self.cut:
             found.append(
-                f"{self.cut:,} of {self.lines:,} sources were longer than {config.max_source_length:,} pieces or "
+                f"{self.cut:,} of {self.sources:,} sources were longer than {config.max_source_length:,} pieces or "
                 f"vectors (decoding.max_source_length) or {MAX_LINE_BYTES:,} bytes: only their beginning was translated"
             )
         if self.ended:
             found.append(
-                f"the translations of {self.ended:,} of {self.lines:,} lines were ended at {config.max_length:,} "
+                f"the translations of {self.ended:,} of {self.sources:,} sources were ended at {config.max_length:,} "
                 "pieces (decoding.max_length)"
             )
         return found
+
+    def refuse_damaged(self) -> None:
+        """What the user must hear when all else is done.
+
+        Raises:
+            UserError: where lines could not be read.
+        """
+        if self.damaged:
+            raise UserError(
+                f"{self.damaged:,} of {self.lines:,} lines could not be read, all others were translated: mend "
+                "those whose output holds an `error`, which says what is wrong"
+            )

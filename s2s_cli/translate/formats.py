@@ -1,47 +1,290 @@
-"""What is read and written around translations."""
+"""The forms in which sources come and translations go: lines of text, TSV, JSON Lines."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
-from s2s_cli.translate.entry import Entry, Notices, Translation
-from s2s_cli.translate.lines import read_windows, repair
+from s2s_cli.config import DecodingConfig
+from s2s_cli.data.features import FeatureSequences, Vectors
+from s2s_cli.errors import UserError, suggest
+from s2s_cli.translate.documents import NOTHING, Divide, Document, Splitter, Whole, whole
+from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
+from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS, read_windows, repair
+from s2s_cli.translate.objects import Member, read_object, write_object
+
+FIELD = "source"
+_ADDED = ("translation", "translations", "error")
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-class Format(Protocol):
-    """Items of the input, what to translate for each, and what to write of it. It can be sent to another process."""
+class Item(NamedTuple):
+    """A line or an item of features, as it was given, and what is translated of it."""
 
-    def windows(self, source: BinaryIO, notices: Notices) -> Iterator[list[Any]]:
-        """Items in order, as many at a time as are translated together."""
+    given: Any
+    document: Document
+    error: str | None = None
+    """Why nothing could be read."""
 
-    def entries(self, item: Any) -> Sequence[Entry]:
-        """What to translate for an item."""
 
-    def render(self, index: int, item: Any, translations: Sequence[list[Translation]]) -> str:
-        """The output lines of an item, each with its LF."""
+class Shown(Protocol):
+    """What is told of a translation beside its text."""
+
+    def fields(self, translation: Translation) -> dict[str, Any]:
+        """For JSON."""
+
+    def suffix(self, translation: Translation) -> str:
+        """For a line of text."""
+
+
+class TextAlone:
+    """Nothing else is told."""
+
+    def fields(self, translation: Translation) -> dict[str, Any]:
+        return {}
+
+    def suffix(self, translation: Translation) -> str:
+        return ""
+
+
+TEXT_ALONE = TextAlone()
 
 
 @dataclass(frozen=True)
-class Lines:
-    """A line of text for each; with `n_best` over one, that many lines `index ||| text ||| score`, the index from 0."""
+class Style:
+    """What the output is like, whatever its format."""
 
     n_best: int = 1
+    divide: Divide = whole
+    shown: Shown = TEXT_ALONE
+    field: str = FIELD
+    """JSON Lines: that holds the source."""
 
-    def windows(self, source: BinaryIO, notices: Notices) -> Iterator[list[Entry]]:
+    def best(self, item: Item, translations: Sequence[list[Translation]]) -> list[Translation]:
+        """The `n_best` of an item: search may find fewer, and the count of lines must not depend on it."""
+        found = item.document.join(translations)
+        return found + found[-1:] * (self.n_best - len(found))
+
+
+class Format(Protocol):
+    """How items are read, and their translations written."""
+
+    def windows(self, source: BinaryIO | FeatureSequences, notices: Notices) -> Iterator[list[Item]]:
+        """The items in order, in windows that grow, given out when the input pauses."""
+
+    def entries(self, item: Item) -> Sequence[Entry]:
+        """What to translate for an item: one, or a document's sentences, or none."""
+
+    def render(self, index: int, item: Item, translations: Sequence[list[Translation]]) -> str:
+        """The output lines of an item, the index from 0, each with its LF."""
+
+
+class _Items(ABC):
+    """What formats share: a subclass says what a line is to it."""
+
+    def __init__(self, style: Style) -> None:
+        self.style = style
+
+    def windows(self, source: BinaryIO | FeatureSequences, notices: Notices) -> Iterator[list[Item]]:
+        if isinstance(source, FeatureSequences):
+            for start in range(0, len(source), LAST_WINDOW):
+                yield [_vectors(index, source[index]) for index in range(len(source))[start : start + LAST_WINDOW]]
+            return
+        done = 0
         for window in read_windows(source):
-            repaired = [repair(line) for line in window]
-            notices.add(repaired=sum(changed for _, changed in repaired))
-            yield [entry for entry, _ in repaired]
+            yield [self._line(number, line, notices) for number, line in enumerate(window, done + 1)]
+            done += len(window)
 
-    def entries(self, item: Entry) -> Sequence[Entry]:
-        return (item,)
+    def entries(self, item: Item) -> Sequence[Entry]:
+        return item.document.entries
 
-    def render(self, index: int, item: Entry, translations: Sequence[list[Translation]]) -> str:
-        (found,) = translations
-        if self.n_best == 1:
-            return f"{found[0].text}\n"
-        # A search may find fewer than were asked for; the count of lines must not depend on it.
-        best = (found[min(rank, len(found) - 1)] for rank in range(self.n_best))
-        return "".join(f"{index} ||| {one.text} ||| {one.score:.4f}\n" for one in best)
+    @abstractmethod
+    def _line(self, number: int, line: bytes, notices: Notices) -> Item:
+        """The item of a line, the number from 1."""
+
+
+class Text(_Items):
+    """Lines of text; with `n_best` over one, each gives that many `index ||| text ||| score`."""
+
+    def render(self, index: int, item: Item, translations: Sequence[list[Translation]]) -> str:
+        return "".join(f"{self._told(index, one)}\n" for one in self.style.best(item, translations))
+
+    def _told(self, index: int, translation: Translation) -> str:
+        text = translation.text
+        if self.style.n_best > 1:
+            text = f"{index} ||| {text} ||| {translation.score:.4f}"
+        return text + self.style.shown.suffix(translation)
+
+    def _line(self, number: int, line: bytes, notices: Notices) -> Item:
+        return Item(None, self.style.divide(_repaired(line, notices)))
+
+
+class Tsv(_Items):
+    """Lines of which the first column is translated: each gets a column more, and with `n_best` over one the score."""
+
+    def render(self, index: int, item: Item, translations: Sequence[list[Translation]]) -> str:
+        return "".join(f"{item.given}\t{self._told(one)}\n" for one in self.style.best(item, translations))
+
+    def _told(self, translation: Translation) -> str:
+        text = translation.text.replace("\t", " ")
+        if self.style.n_best > 1:
+            text += f"\t{translation.score:.4f}"
+        return text + self.style.shown.suffix(translation)
+
+    def _line(self, number: int, line: bytes, notices: Notices) -> Item:
+        entry = _repaired(line, notices)
+        source, _, _ = str(entry.source).partition("\t")
+        return Item(entry.source, self.style.divide(Entry(source, cut=entry.cut)))
+
+
+class JsonLines(_Items):
+    """An object a line: to its fields a `translation` is added, and with `n_best` over one the `translations`.
+
+    What cannot be read gets an `error` instead; a blank line stays blank.
+    """
+
+    def render(self, index: int, item: Item, translations: Sequence[list[Translation]]) -> str:
+        if item.given is None:
+            return "\n"
+        added = {"error": item.error} if item.error else self._added(item, translations)
+        return f"{write_object(item.given, added)}\n"
+
+    def _added(self, item: Item, translations: Sequence[list[Translation]]) -> dict[str, Any]:
+        best, told = self.style.best(item, translations), self.style.shown.fields
+        if self.style.n_best == 1:
+            return {"translation": best[0].text, **told(best[0])}
+        every = [{"text": one.text, "score": round(one.score, 4), **told(one)} for one in best]
+        return {"translation": best[0].text, "translations": every}
+
+    def _line(self, number: int, line: bytes, notices: Notices) -> Item:
+        members: dict[str, Member] = {}
+        if not line.strip():
+            return Item(None, NOTHING)
+        try:
+            if len(line) > MAX_LINE_BYTES:
+                raise ValueError(f"longer than {MAX_LINE_BYTES:,} bytes")
+            text = line.decode("utf-8", errors="replace").removeprefix("\ufeff")
+            members = read_object(text)
+            source = _text(members, self.style.field)
+            entry = _asked(source.translate(REPAIRS), members)
+        except ValueError as error:
+            notices.add(damaged=1)
+            said = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else error
+            return Item(members, NOTHING, f"line {number}: {said}")
+        if text.encode() != line or entry.source != source:
+            notices.add(repaired=1)
+        return Item(members, self.style.divide(entry))
+
+
+def _vectors(index: int, vectors: Vectors) -> Item:
+    """An item of features: an object that holds its index."""
+    return Item({"index": Member(f'"index": {index}', index)}, Whole((Entry(vectors),)))
+
+
+def _repaired(line: bytes, notices: Notices) -> Entry:
+    """The entry of a line of text."""
+    entry, changed = repair(line)
+    if changed:
+        notices.add(repaired=1)
+    return entry
+
+
+def _text(members: Mapping[str, Member], name: str) -> str:
+    """A field that must hold text; halves of characters in it are replaced.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    if name not in members:
+        raise ValueError(f"no field {json.dumps(name)}")
+    value = members[name].value
+    if not isinstance(value, str):
+        raise ValueError(f"the field {json.dumps(name)} must be a string")
+    return _SURROGATES.sub("\ufffd", value)
+
+
+def _texts(members: Mapping[str, Member], name: str) -> tuple[str, ...]:
+    """A field that holds a text or a list of them.
+
+    Raises:
+        ValueError: where it holds something else.
+    """
+    value = members[name].value
+    several = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, str) for one in several):
+        raise ValueError(f"the field {json.dumps(name)} must be a string or a list of strings")
+    return tuple(_SURROGATES.sub("\ufffd", one) for one in several)
+
+
+_CONTROLS: dict[str, Callable[[Mapping[str, Member], str], Any]] = {"prefix": _text, "force": _texts, "forbid": _texts}
+
+
+def _asked(source: str, members: Mapping[str, Member]) -> Entry:
+    """The entry of an object: its source, and what its fields ask of the translation.
+
+    Raises:
+        ValueError: where such a field does not hold text.
+        UserError: where one is there: nothing can be asked yet.
+    """
+    asked = {
+        name: read(members, name)
+        for name, read in _CONTROLS.items()
+        if name in members and members[name].value is not None
+    }
+    if asked:
+        raise UserError(f"the field {next(iter(asked))} cannot be obeyed yet: rename it, or leave it out")
+    return Entry(source, **asked)
+
+
+FORMATS: dict[str, Callable[[Style], Format]] = {"text": Text, "tsv": Tsv, "jsonl": JsonLines}
+
+
+def choose_format(
+    config: DecodingConfig,
+    kind: str,
+    *,
+    name: str | None = None,
+    field: str | None = None,
+    split: bool = False,
+    language: str | None = None,
+    shown: Shown = TEXT_ALONE,
+) -> Format:
+    """The format that options ask for.
+
+    Args:
+        config: how to decode.
+        kind: of the sources, `text` or `features`.
+        name: in FORMATS; default: text.
+        field: JSON Lines: that holds the source; default: `source`.
+        split: divide text into sentences.
+        language: of the text that is divided; default: English.
+        shown: what else is told of a translation; default: nothing.
+
+    Raises:
+        UserError: where there is no such format, options contradict each other, or the splitter's library is missing.
+    """
+    name = "text" if name is None else name
+    if name not in FORMATS:
+        raise UserError(f"--format {name}: {suggest(name, FORMATS)}")
+    features, n_best = kind == "features", config.n_best
+    for wrong, message in (
+        (field is not None and name != "jsonl", "--field names a field of JSON Lines: add --format jsonl"),
+        (
+            field in (*_ADDED, *_CONTROLS),
+            f"--field {field}: this one has another meaning: give the source another name",
+        ),
+        (language is not None and not split, "--language is for --split, to find sentences: add --split"),
+        (split and n_best > 1, f"--split joins sentences, and n_best is {n_best}: join the best with --n-best 1"),
+        (features and split, "--split divides text, but this model reads feature vectors: leave it out"),
+        (features and field is not None, "--field names text, but this model reads feature vectors: leave it out"),
+        (features and name == "tsv", "--format tsv is text, but this model reads feature vectors: take text or jsonl"),
+    ):
+        if wrong:
+            raise UserError(message)
+    divide = Splitter(language or "en") if split else whole
+    return FORMATS[name](Style(config.n_best, divide, shown, field or FIELD))

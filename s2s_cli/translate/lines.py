@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import select
 from collections.abc import Iterator
+from functools import partial
+from gzip import GzipFile
 from typing import BinaryIO
 
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry
@@ -39,7 +41,8 @@ def read_windows(source: BinaryIO) -> Iterator[list[bytes]]:
     size = FIRST_WINDOW
     lines: list[bytes] = []
     rest = b""
-    while chunk := os.read(descriptor, READ_BYTES):
+    read = source.read1 if isinstance(source, GzipFile) else partial(os.read, descriptor)
+    while chunk := read(READ_BYTES):
         first, *others = chunk.split(b"\n")
         rest = (rest + first)[: MAX_LINE_BYTES + 1]
         if others:

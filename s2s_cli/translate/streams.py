@@ -6,15 +6,16 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from s2s_cli.data.features import FORMATS, open_features
+from s2s_cli.data.features import FORMATS as FEATURE_FILES
+from s2s_cli.data.features import FeatureSequences, open_features
 from s2s_cli.errors import UserError
 from s2s_cli.files import open_binary
-from s2s_cli.translate.entry import Entry, Notices
-from s2s_cli.translate.formats import Format, Lines
-from s2s_cli.translate.lines import LAST_WINDOW
+from s2s_cli.translate.entry import Notices
+from s2s_cli.translate.formats import Format, choose_format
 from s2s_cli.translate.translator import Translator
 
 
@@ -42,7 +43,7 @@ class Answer(NamedTuple):
     """As the window's."""
 
 
-Work = Callable[[Format, Iterator[Window]], Generator[Answer, None, None]]
+Work = Callable[[Iterator[Window]], Generator[Answer, None, None]]
 """How windows become answers, in order."""
 
 
@@ -50,73 +51,68 @@ def answer(translator: Translator, form: Format, window: Window) -> Answer:
     """Translates a window; of what is noticed, the translator keeps nothing."""
     total, translator.notices = translator.notices, Notices()
     try:
-        return _answer(translator, form, window)
+        asked = [form.entries(item) for item in window.items]
+        found = iter(translator.translate(list(chain.from_iterable(asked))))
+        numbered = enumerate(zip(window.items, asked, strict=True), window.first)
+        lines = [form.render(index, item, list(islice(found, len(own)))) for index, (item, own) in numbered]
+        translator.notices.add(lines=len(lines))
+        counts = {name: count + window.counts[name] for name, count in translator.notices.take().items()}
     finally:
         translator.notices = total
+    return Answer(window.first + len(lines), "".join(lines).encode(), counts, window.position)
 
 
-def _answer(translator: Translator, form: Format, window: Window) -> Answer:
-    asked = [form.entries(item) for item in window.items]
-    found = iter(translator.translate([entry for entries in asked for entry in entries]))
-    lines = [
-        form.render(index, item, [next(found) for _ in entries])
-        for index, (item, entries) in enumerate(zip(window.items, asked, strict=True), window.first)
-    ]
-    translator.notices.add(lines=len(window.items))
-    counts = translator.notices.take()
-    return Answer(
-        window.first + len(window.items),
-        "".join(lines).encode(),
-        {name: count + window.counts[name] for name, count in counts.items()},
-        window.position,
-    )
-
-
-def alone(translator: Translator) -> Work:
+def alone(translator: Translator, form: Format) -> Work:
     """One window after the other, by this process."""
-    return lambda form, windows: (answer(translator, form, window) for window in windows)
+    return lambda windows: (answer(translator, form, window) for window in windows)
 
 
 @contextmanager
-def read_input(translator: Translator, path: Path | None) -> Iterator[tuple[Format, Iterator[Window]]]:
+def read_input(translator: Translator, path: Path | None, form: Format) -> Iterator[Iterator[Window]]:
     """What the model reads: the lines of a file, or of standard input where none is named, or the items of a file of
     feature vectors.
 
     Raises:
         UserError: where the file cannot be read, or is of another kind.
     """
-    source, form = translator.tokenizer.source.config, Lines(translator.config.n_best)
+    source = translator.tokenizer.source.config
     if source.kind == "features":
         if path is None:
             raise UserError(
                 "this model reads feature vectors, which standard input cannot hold: name a file with --input "
-                f"({' or '.join(FORMATS)})"
+                f"({' or '.join(FEATURE_FILES)})"
             )
-        items = open_features([path], source.size)
-        starts = range(0, len(items), LAST_WINDOW)
-        entries = ([Entry(item) for item in items[start : start + LAST_WINDOW]] for start in starts)
-        yield form, _numbered(entries, Notices(), lambda: None)
+        yield _windows(form, open_features([path], source.size))
         return
-    if path is not None and path.suffix in FORMATS:
+    if path is not None and path.suffix in FEATURE_FILES:
         raise UserError(f"{path}: feature vectors, but this model reads lines of text (its source.kind is text)")
     with open_binary(path, sys.stdin) as lines:
-        yield form, _windows(form, lines)
+        yield _windows(form, lines)
 
 
-def translate_file(translator: Translator, path: Path | None, output: BinaryIO, work: Work) -> None:
+def translate_file(translator: Translator, path: Path | None, output: BinaryIO, form: Format, work: Work) -> None:
     """Translates what the model reads, as it comes.
 
     Raises:
         UserError: as `read_input`.
     """
-    with read_input(translator, path) as (form, windows):
-        _write(translator.notices, work(form, windows), output)
+    with read_input(translator, path, form) as windows:
+        _write(translator.notices, work(windows), output)
 
 
-def translate_lines(translator: Translator, source: BinaryIO, output: BinaryIO) -> None:
-    """Translates lines as they come: N lines in, N lines out, in order, whatever bytes they hold."""
-    form = Lines(translator.config.n_best)
-    _write(translator.notices, alone(translator)(form, _windows(form, source)), output)
+def translate_lines(
+    translator: Translator, source: BinaryIO | FeatureSequences, output: BinaryIO, form: Format | None = None
+) -> None:
+    """Translates lines as they come, whatever bytes they hold, or items: N in, N out, in order.
+
+    Args:
+        translator: says how to decode too.
+        source: lines with a descriptor, or items.
+        output: each window of lines is written and flushed when it is done.
+        form: of both; default: lines of text.
+    """
+    form = form or choose_format(translator.config, translator.tokenizer.source.config.kind)
+    _write(translator.notices, alone(translator, form)(_windows(form, source)), output)
 
 
 def _write(notices: Notices, answers: Generator[Answer, None, None], output: BinaryIO) -> None:
@@ -127,21 +123,18 @@ def _write(notices: Notices, answers: Generator[Answer, None, None], output: Bin
             output.flush()
 
 
-def _windows(form: Format, source: BinaryIO) -> Iterator[Window]:
-    """The windows of a file or a pipe."""
-    read = Notices()
-    return _numbered(form.windows(source, read), read, lambda: _position(source))
-
-
-def _numbered(windows: Iterator[list[Any]], read: Notices, position: Callable[[], int | None]) -> Iterator[Window]:
-    first = 0
-    for items in windows:
-        yield Window(first, items, read.take(), position())
+def _windows(form: Format, source: BinaryIO | FeatureSequences) -> Iterator[Window]:
+    """What is read, numbered."""
+    first, read = 0, Notices()
+    for items in form.windows(source, read):
+        yield Window(first, items, read.take(), _position(source))
         first += len(items)
 
 
-def _position(source: BinaryIO) -> int | None:
+def _position(source: BinaryIO | FeatureSequences) -> int | None:
     """Bytes read so far; of a compressed file, as they lie on the disk."""
+    if isinstance(source, FeatureSequences):
+        return None
     try:
         return os.lseek(source.fileno(), 0, os.SEEK_CUR)
     except OSError:  # a pipe has no such number

@@ -118,7 +118,8 @@ class Translator:
             found[entry] = best[: self.config.n_best]
             if len(hypotheses[0].ids) + 1 >= self.config.max_length:
                 ended.add(entry)
-        self.notices.add(cut=sum(one in cut for one in entries), ended=sum(one in ended for one in entries))
+        cuts, ends = (sum(one in which for one in entries) for which in (cut, ended))
+        self.notices.add(sources=len(entries), cut=cuts, ended=ends)
         return [found[entry] for entry in entries]
 
     def _made_ready(self, steps: int) -> Model:

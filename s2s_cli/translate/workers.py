@@ -12,6 +12,7 @@ import threading
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
@@ -51,16 +52,16 @@ def count_workers(asked: str, device: torch.device) -> int:
     return int(asked)
 
 
-def shared(translator: Translator, load: Load, workers: int) -> Work:
+def shared(translator: Translator, load: Load, form: Format, workers: int) -> Work:
     """The windows shared by some processes; by this one alone where one is enough."""
-    return alone(translator) if workers == 1 else lambda form, windows: _share(load, workers, form, windows)
+    return alone(translator, form) if workers == 1 else partial(_share, load, form, workers)
 
 
-def _share(load: Load, workers: int, form: Format, windows: Iterator[Window]) -> Generator[Answer, None, None]:
+def _share(load: Load, form: Format, workers: int, windows: Iterator[Window]) -> Generator[Answer, None, None]:
     """Answers in order, as soon as they are there, whether or not the input goes on."""
     free = threading.Semaphore(AHEAD * workers)
     coming: SimpleQueue[Future[Answer] | BaseException | None] = SimpleQueue()
-    with _Workers(load, workers, form) as pool:
+    with _Workers(load, form, workers) as pool:
 
         def read() -> None:
             try:
@@ -111,7 +112,7 @@ class _Worker(NamedTuple):
 class _Workers:
     """A thread for each process, which starts it when there is work for it, and waits for its answers."""
 
-    def __init__(self, load: Load, workers: int, form: Format) -> None:
+    def __init__(self, load: Load, form: Format, workers: int) -> None:
         self._load, self._form = load, form
         self._threads = ThreadPoolExecutor(workers, initializer=_leave_signals)
         self._local, self._lock = threading.local(), threading.Lock()

@@ -24,6 +24,7 @@ with atheris.instrument_imports(include=["s2s_cli", "yaml"]):
     from s2s_cli.run import RunDirectory, read_metrics
     from s2s_cli.translate.entry import MAX_LINE_BYTES
     from s2s_cli.translate.lines import read_windows, repair
+    from s2s_cli.translate.objects import read_object, write_object
 
 FOLDER = Path(tempfile.mkdtemp(prefix="s2s-fuzz-"))
 LINE_BREAKS = set("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029\0")
@@ -65,7 +66,25 @@ def lines(data: bytes) -> None:
         assert not LINE_BREAKS & set(repair(line)[0].source)
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"config": config, "yaml": yaml, "run": run, "lines": lines}
+def objects(data: bytes) -> None:
+    """What is read as an object goes through as it is, and stays one line."""
+    text = data.decode("utf-8", "replace").replace("\n", " ")
+    try:
+        members = read_object(text)
+    except ValueError:
+        return
+    line = write_object(members, {"translation": "a"})
+    assert not LINE_BREAKS & set(line)
+    assert [*read_object(line)] == [name for name in members if name != "translation"] + ["translation"]
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "config": config,
+    "yaml": yaml,
+    "run": run,
+    "lines": lines,
+    "objects": objects,
+}
 
 
 def main() -> None:

@@ -1,0 +1,370 @@
+"""Formats: as many items out as in whatever they hold, and what goes through beside the translations."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import math
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import toy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_objects import VALUES
+from test_translate import BROKEN, HOSTILE
+
+from s2s_cli.config import DecodingConfig
+from s2s_cli.errors import UserError
+from s2s_cli.files import open_binary, packed_where_named, replaced_when_done
+from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
+from s2s_cli.translate.formats import FORMATS, choose_format
+from s2s_cli.translate.lines import LAST_WINDOW
+from s2s_cli.translate.streams import translate_lines
+
+
+class Echo:
+    """Stands for a translator: says what it was given, in capitals, or that with numbers behind it."""
+
+    def __init__(self, n_best: int = 1) -> None:
+        self.config = DecodingConfig(n_best=n_best)
+        self.notices = Notices()
+        self.tokenizer = SimpleNamespace(source=SimpleNamespace(config=SimpleNamespace(kind="text")))
+        self.asked: list[Entry] = []
+
+    def translate(self, entries: Sequence[Entry]) -> list[list[Translation]]:
+        self.asked += entries
+        self.notices.add(sources=len(entries), cut=sum(entry.cut for entry in entries))
+        ranks = [f"{rank or ''}" for rank in range(self.config.n_best)]
+        return [[Translation(str(one.source).upper() + rank, -1 - len(rank)) for rank in ranks] for one in entries]
+
+
+def through(tmp_path: Path, data: bytes, name: str, echo: Echo | None = None, **options: Any) -> list[str]:
+    """The lines that a format makes of some input."""
+    echo, output = echo or Echo(), io.BytesIO()
+    (tmp_path / "input").write_bytes(data)
+    with open(tmp_path / "input", "rb") as file:
+        translate_lines(echo, file, output, choose_format(echo.config, "text", name=name, **options))
+    text = output.getvalue().decode("utf-8")
+    assert len(text.splitlines()) == text.count("\n"), "to no reader are there more lines"
+    return text.split("\n")[:-1]
+
+
+def objects(lines: list[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in lines]
+
+
+def test_tsv_translates_the_first_column_and_keeps_the_others(tmp_path: Path) -> None:
+    data = b"ab\tX 1\t\ty\nno tab\n\n\tonly\nab\r\n"
+    assert through(tmp_path, data, "tsv") == ["ab\tX 1\t\ty\tAB", "no tab\tNO TAB", "\t", "\tonly\t", "ab\tAB"]
+    assert through(tmp_path, b"ab\tx\ncd\n", "tsv", Echo(2)) == [
+        *("ab\tx\tAB\t-1.0000", "ab\tx\tAB1\t-2.0000"),
+        *("cd\tCD\t-1.0000", "cd\tCD1\t-2.0000"),
+    ]
+
+
+def test_a_translation_makes_no_column_more(tmp_path: Path) -> None:
+    echo = Echo()
+    echo.translate = lambda entries: [[Translation("a\tb", 0.0)]] * len(entries)
+    assert through(tmp_path, b"x\n", "tsv", echo) == ["x\ta b"]
+
+
+def test_json_lines_keep_their_fields_in_order(tmp_path: Path) -> None:
+    rows = [
+        '{"id": 12345678901234567890123, "source": "ab", "w": 1.0, "é": "\\u00e9", "z":[1e999,-0.0]}',
+        '  {"source":"Ä"}\r',
+        "",
+        '{"translation": "old", "source": "cd", "other": null}',
+    ]
+    assert through(tmp_path, "\n".join(rows).encode(), "jsonl") == [
+        '{"id": 12345678901234567890123, "source": "ab", "w": 1.0, "é": "\\u00e9", "z":[1e999,-0.0], '
+        '"translation": "AB"}',
+        '{"source":"Ä", "translation": "Ä"}',
+        "",
+        '{"source": "cd", "other": null, "translation": "CD"}',
+    ]
+    assert objects(through(tmp_path, b'{"source": 1, "t": "ab"}', "jsonl", field="t"))[0]["translation"] == "AB"
+
+
+def test_json_lines_hold_several_translations(tmp_path: Path) -> None:
+    (found,) = objects(through(tmp_path, b'{"source": "ab"}', "jsonl", Echo(2)))
+    assert found == {
+        "source": "ab",
+        "translation": "AB",
+        "translations": [{"text": "AB", "score": -1.0}, {"text": "AB1", "score": -2.0}],
+    }
+
+
+DAMAGED = {
+    "no object": (b"plain text", "Expecting '{' at character 1"),
+    "a list": (b'["source"]', "Expecting '{' at character 1"),
+    "torn": (b'{"source": "ab', "Unterminated string starting at at character 12"),
+    "two": (b'{"source": "ab"}{}', "Extra data at character 17"),
+    "no source": (b'{"text": "ab"}', 'no field "source"'),
+    "a number": (b'{"source": 1}', 'the field "source" must be a string'),
+    "null": (b'{"source": null}', 'the field "source" must be a string'),
+    "control": (b'{"source": "a\tb"}', "Invalid control character at at character 14"),
+    "deep": (b'{"source": "a", "deep": ' + b"[" * 50_000, "nested too deeply"),
+    "force": (b'{"source": "a", "force": [1]}', 'the field "force" must be a string or a list of strings'),
+}
+
+
+def test_a_damaged_line_loses_no_other(tmp_path: Path) -> None:
+    data = b"".join(b'%b\n{"source": "ab"}\n' % line for line, _ in DAMAGED.values())
+    echo = Echo()
+    found = objects(through(tmp_path, data, "jsonl", echo))
+    assert found[1::2] == [{"source": "ab", "translation": "AB"}] * len(DAMAGED)
+    for number, (item, (_, words)) in enumerate(zip(found[::2], DAMAGED.values(), strict=True)):
+        assert item.pop("error") == f"line {2 * number + 1}: {words}"
+        assert "translation" not in item
+    assert found[8] == {"text": "ab"}, "what could be read stands there"
+    assert echo.notices.damaged == len(DAMAGED)
+    assert echo.notices.lines == 2 * len(DAMAGED)
+    with pytest.raises(UserError, match=f"{len(DAMAGED)} of {2 * len(DAMAGED)} lines could not be read"):
+        echo.notices.refuse_damaged()
+    Notices(lines=3).refuse_damaged()
+
+
+def test_an_object_of_a_megabyte_is_answered(tmp_path: Path) -> None:
+    data = b'{"source": "ab"}\n{"source": "' + b"x" * MAX_LINE_BYTES + b'"}\n{"source": "ab"}\n'
+    first, long, last = objects(through(tmp_path, data, "jsonl"))
+    assert first == last == {"source": "ab", "translation": "AB"}
+    assert long == {"error": "line 2: longer than 1,000,000 bytes"}
+
+
+@pytest.mark.parametrize("n_best", [1, 2])
+@pytest.mark.parametrize("name", FORMATS)
+def test_hostile_lines_in_every_format(name: str, n_best: int, tmp_path: Path) -> None:
+    lines = through(tmp_path, b"\n".join(HOSTILE.values()), name, Echo(n_best))
+    assert len(lines) == len(HOSTILE) * (1 if name == "jsonl" else n_best)
+    wrapped = [json.dumps({"source": line.decode("utf-8", "replace"), "n": 1}) for line in HOSTILE.values()]
+    echo = Echo(n_best)
+    found = objects(through(tmp_path, "\n".join(wrapped).encode(), "jsonl", echo))
+    assert [item["source"] for item in found] == [line.decode("utf-8", "replace") for line in HOSTILE.values()]
+    assert all("translation" in item for item in found)
+    plain = Echo(n_best)
+    through(tmp_path, b"\n".join(HOSTILE.values()), "text", plain)
+    same = [one.source == other.source for one, other in zip(echo.asked, plain.asked, strict=True)]
+    assert [name for name, equal in zip(HOSTILE, same, strict=True) if not equal] == ["CRLF", "CR alone"]
+    assert echo.notices.repaired == len(BROKEN) - len({"bad UTF-8", "torn UTF-8", "overlong UTF-8", "surrogate"})
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.text(), st.dictionaries(st.text(), VALUES, max_size=3)), max_size=5))
+def test_objects_come_back(tmp_path: Path, rows: list[tuple[str, dict[str, Any]]]) -> None:
+    given = [{**fields, "source": source} for source, fields in rows]
+    given = [{name: value for name, value in one.items() if name not in ("prefix", "force", "forbid")} for one in given]
+    echo = Echo()
+    found = objects(through(tmp_path, "".join(f"{json.dumps(one)}\n" for one in given).encode(), "jsonl", echo))
+    for one, other, asked in zip(given, found, echo.asked, strict=True):
+        assert other.pop("translation") == str(asked.source).upper()
+        assert list(other.items()) == [(name, value) for name, value in one.items() if name != "translation"]
+        assert not {"\n", "\r", "\u2028"} & set(str(asked.source))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=60), name=st.sampled_from(sorted(FORMATS)))
+def test_any_bytes_give_as_many_items(tmp_path: Path, data: bytes, name: str) -> None:
+    expected = data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
+    assert len(through(tmp_path, data, name)) == expected
+
+
+def test_halves_of_characters_do_not_stop_a_line(tmp_path: Path) -> None:
+    echo = Echo()
+    (found,) = objects(through(tmp_path, b'{"source": "a\\ud800b", "\\udc00": 1}', "jsonl", echo))
+    assert found == {"source": "a\ud800b", "\udc00": 1, "translation": "A\ufffdB"}
+
+
+def test_line_feeds_within_an_object_are_white_space(tmp_path: Path) -> None:
+    (found,) = objects(through(tmp_path, b'{"source": "a\\nb"}', "jsonl"))
+    assert found["translation"] == "A B"
+
+
+def test_indices_and_line_numbers_go_on_over_windows(tmp_path: Path) -> None:
+    count = 3 * LAST_WINDOW
+    lines = through(tmp_path, b"a\n" * count, "text", Echo(2))
+    assert [int(line.split(" ")[0]) for line in lines[::2]] == list(range(count))
+    bad = objects(through(tmp_path, b"a\n" * count, "jsonl"))
+    assert [one["error"].split(":")[0] for one in bad] == [f"line {number + 1}" for number in range(count)]
+
+
+def test_what_else_is_shown_stands_beside_each_translation(tmp_path: Path) -> None:
+    class Length:
+        def fields(self, translation: Translation) -> dict[str, Any]:
+            return {"characters": len(translation.text)}
+
+        def suffix(self, translation: Translation) -> str:
+            return f" ||| {len(translation.text)}"
+
+    assert through(tmp_path, b"ab\n", "text", shown=Length()) == ["AB ||| 2"]
+    assert through(tmp_path, b"ab\n", "text", Echo(2), shown=Length())[1] == "0 ||| AB1 ||| -2.0000 ||| 3"
+    (found,) = objects(through(tmp_path, b'{"source": "ab"}', "jsonl", shown=Length()))
+    assert found == {"source": "ab", "translation": "AB", "characters": 2}
+    (found,) = objects(through(tmp_path, b'{"source": "ab"}', "jsonl", Echo(2), shown=Length()))
+    assert [one["characters"] for one in found["translations"]] == [2, 3]
+
+
+@pytest.mark.parametrize("name", ["prefix", "force", "forbid"])
+def test_a_field_that_asks_for_something_is_not_passed_over(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"the field {name}"):
+        through(tmp_path, json.dumps({"source": "a", name: "b"}).encode(), "jsonl")
+    assert "error" not in through(tmp_path, json.dumps({"source": "a", name: None}).encode(), "jsonl")[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_best", "options", "words"),
+    [
+        ("text", 1, {"name": "json"}, "did you mean 'jsonl'"),
+        ("text", 1, {"field": "x"}, "add --format jsonl"),
+        ("text", 1, {"name": "jsonl", "field": "translation"}, "another name"),
+        ("text", 1, {"language": "de"}, "add --split"),
+        ("text", 2, {"split": True}, "--n-best 1"),
+        ("features", 1, {"split": True}, "feature vectors"),
+        ("features", 1, {"name": "tsv"}, "take text or jsonl"),
+        ("features", 1, {"name": "jsonl", "field": "x"}, "leave it out"),
+    ],
+)
+def test_contradictions_are_refused(kind: str, n_best: int, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words) as told:
+        choose_format(DecodingConfig(n_best=n_best), kind, **options)
+    assert "\n" not in str(told.value)
+
+
+# --- gzip
+
+
+def packed(path: Path, pieces: Sequence[bytes]) -> bytes:
+    with replaced_when_done(path, None) as file, packed_where_named(path, file) as target:
+        for piece in pieces:
+            target.write(piece)
+            target.flush()
+    return path.read_bytes()
+
+
+def test_packed_output_depends_on_the_content_alone(tmp_path: Path) -> None:
+    draw = random.Random(1)
+    data = bytes(draw.choice(b"abc \n") for _ in range(300_000))
+    whole = packed(tmp_path / "a.gz", [data])
+    cuts = sorted(draw.randrange(len(data)) for _ in range(200))
+    pieces = [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+    assert packed(tmp_path / "b.gz", pieces) == whole
+    assert gzip.decompress(whole) == data
+    assert len(whole) < 0.5 * len(data)
+    assert gzip.decompress(packed(tmp_path / "none.gz", [])) == b""
+    assert packed(tmp_path / "plain", [data]) == data
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped", "plain", "header alone", "nothing", "garbage behind"])
+def test_damaged_gzip_is_told(damage: str, tmp_path: Path) -> None:
+    whole = gzip.compress(os.urandom(100_000) + b"ab\n" * 100)
+    data = {
+        "torn": whole[:-9],
+        "flipped": whole[:5_000] + bytes([whole[5_000] ^ 1]) + whole[5_001:],
+        "plain": b"ab\n",
+        "header alone": b"\x1f\x8b",
+        "nothing": b"",
+        "garbage behind": whole + b"x",
+    }[damage]
+    (tmp_path / "in.gz").write_bytes(data)
+    with (
+        pytest.raises(UserError, match=r"in\.gz: damaged, or no gzip file"),
+        open_binary(tmp_path / "in.gz", None) as file,
+    ):
+        translate_lines(Echo(), file, io.BytesIO())
+
+
+def test_a_bomb_of_gzip_needs_no_memory(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.gz"
+    with gzip.open(path, "wb") as file:
+        for _ in range(200):
+            file.write(bytes(1_000_000))
+    echo, output = Echo(), io.BytesIO()
+    with open_binary(path, None) as file:
+        translate_lines(echo, file, output)
+    assert echo.notices.cut == echo.notices.lines == 1
+    assert len(output.getvalue()) <= MAX_LINE_BYTES + 1
+
+
+# --- the real command
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("formats")
+    path = toy.write_config(folder, training__max_steps=60, training__validate_every=60)
+    done = toy.s2s("train", "--config", path, cwd=folder)
+    assert done.returncode == 0, done.stderr.decode()
+    return folder
+
+
+SOURCES = [*(source for source, _ in toy.pairs(12, seed=9)), "", "copy unknown", "copy a ||| b"]
+
+
+@pytest.mark.parametrize(("beam", "size"), [(1, 1), (3, 4)])
+def test_every_format_gives_the_same_translations(beam: int, size: int, trained: Path) -> None:
+    options = ["--beam", beam, "--batch-size", size]
+    plain = toy.s2s("translate", *options, cwd=trained, stdin="\n".join(SOURCES).encode())
+    expected = plain.stdout.decode().split("\n")[:-1]
+    assert len(expected) == len(SOURCES)
+    rows = "".join(f"{source}\t{number}\n" for number, source in enumerate(SOURCES))
+    done = toy.s2s("translate", *options, "--format", "tsv", cwd=trained, stdin=rows.encode())
+    assert done.stdout.decode().split("\n")[:-1] == [
+        f"{source}\t{number}\t{text}" for number, (source, text) in enumerate(zip(SOURCES, expected, strict=True))
+    ]
+    rows = "".join(f"{json.dumps({'id': number, 'source': source})}\n" for number, source in enumerate(SOURCES))
+    done = toy.s2s("translate", *options, "--format", "jsonl", cwd=trained, stdin=rows.encode())
+    assert done.returncode == 0, done.stderr.decode()
+    assert [item["translation"] for item in objects(done.stdout.decode().splitlines())] == expected
+    several = toy.s2s("translate", *options[2:], "--n-best", 2, "--format", "jsonl", cwd=trained, stdin=rows.encode())
+    best = [one["translations"] for one in objects(several.stdout.decode().splitlines())]
+    assert all(len(two) == 2 and two[0]["score"] >= two[1]["score"] for two in best)
+    assert all(math.isfinite(one["score"]) for two in best for one in two)
+
+
+def test_a_damaged_line_ends_in_exit_2_when_all_else_is_done(trained: Path, tmp_path: Path) -> None:
+    data = b'{"source": "copy a"}\n{"source": \n{"source": "copy b"}\n'
+    output = tmp_path / "out.jsonl"
+    done = toy.s2s("translate", "--format", "jsonl", "--output", output, cwd=trained, stdin=data)
+    assert done.returncode == 2
+    assert done.stderr.decode().count("\n") == 1
+    assert b"1 of 3 lines could not be read" in done.stderr
+    first, bad, last = objects(output.read_text("utf-8").splitlines())
+    assert "translation" in first
+    assert "translation" in last
+    assert bad["error"].startswith("line 2: ")
+
+
+def test_gzip_is_read_and_written(trained: Path, tmp_path: Path) -> None:
+    data = "".join(f"{source}\n" for source in SOURCES).encode()
+    (tmp_path / "in.gz").write_bytes(gzip.compress(data[:50]) + gzip.compress(data[50:]))
+    plain = toy.s2s("translate", cwd=trained, stdin=data)
+    done = toy.s2s("translate", "--input", tmp_path / "in.gz", "--output", tmp_path / "a.gz", cwd=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    content = (tmp_path / "a.gz").read_bytes()
+    assert gzip.decompress(content) == plain.stdout
+    again = toy.s2s("translate", "--output", tmp_path / "b.gz", cwd=trained, stdin=data)
+    assert again.returncode == 0
+    assert (tmp_path / "b.gz").read_bytes() == content
+    (tmp_path / "in.gz").write_bytes(gzip.compress(data)[:-4])
+    done = toy.s2s("translate", "--input", tmp_path / "in.gz", "--output", tmp_path / "c.gz", cwd=trained)
+    assert done.returncode == 2
+    assert done.stderr.decode().count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gz", "b.gz", "in.gz"]
+
+
+def test_mistakes_get_one_clear_line(trained: Path, tmp_path: Path) -> None:
+    for options, words in (
+        (["--format", "xml"], b"known: text, tsv, jsonl"),
+        (["--split", "--n-best", "2"], b"--n-best 1"),
+    ):
+        done = toy.s2s("translate", *options, "--output", tmp_path / "out", cwd=trained, stdin=b"copy a\n")
+        assert done.returncode == 2, options
+        assert words in done.stderr
+        assert done.stderr.count(b"\n") == 1
+        assert not (tmp_path / "out").exists()
