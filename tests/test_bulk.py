@@ -191,10 +191,15 @@ def wait_for(there: Callable[[], object]) -> None:
 
 def children(process: int) -> list[int]:
     """Its workers."""
-    found = subprocess.run(
-        ["ps", "-o", "pid=", "-o", "args=", "--ppid", str(process)], capture_output=True, text=True
-    ).stdout
-    return [int(line.split()[0]) for line in found.splitlines() if "spawn_main" in line]
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            ours = f"PPid:\t{process}\n" in (path / "status").read_text()
+            if ours and b"spawn_main" in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+        except OSError:  # it has ended
+            continue
+    return found
 
 
 def is_alive(process: int) -> bool:
