@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # what shows no scores needs no numpy
     from s2s_cli.score.analysis import Details
     from s2s_cli.score.result import Outcome
 
+TOLD_SECONDS = 60.0
+
 
 class Display:
     """Messages and progress. Nothing here decides anything."""
@@ -34,6 +36,7 @@ class Display:
         self._log: IO[str] | None = None
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._told = 0.0
 
     @contextlib.contextmanager
     def logging_to(self, path: Path) -> Iterator[None]:
@@ -60,15 +63,23 @@ class Display:
             self._log.writelines(f"{stamp} {line}\n" for line in plain.splitlines() or [""])
             self._log.flush()
 
+    def training(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, `advance` moves a progress bar on a terminal; elsewhere `step` writes a line now and then."""
+        return self._bar("step")
+
+    def translating(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, `translated` moves a progress bar on a terminal; elsewhere it writes a line now and then."""
+        self._told = time.monotonic()
+        return self._bar("line")
+
     @contextlib.contextmanager
-    def training(self) -> Iterator[None]:
-        """Inside, `step` shows a progress bar on a terminal, else a line now and then."""
+    def _bar(self, unit: str) -> Iterator[None]:
         if not self.console.is_terminal:
             yield
             return
         columns = (
             BarColumn(bar_width=20),
-            TextColumn("[bold]step {task.fields[step]:,}[/] {task.fields[figures]}"),
+            TextColumn(f"[bold]{unit} {{task.fields[step]:,}}[/] {{task.fields[figures]}}"),
         )
         with Progress(*columns, console=self.console, transient=True) as self._progress:
             self._task = self._progress.add_task("", total=None, step=0, figures="")
@@ -82,6 +93,14 @@ class Display:
         if self._progress is not None and self._task is not None:
             total = None if share is None else 1.0
             self._progress.update(self._task, total=total, completed=share or 0.0, step=step, figures=figures)
+
+    def translated(self, share: float | None, lines: int, figures: str) -> None:
+        """So many lines are done: for the bar, or once in a while for a standard error that has none."""
+        self.advance(share, lines, figures)
+        if self._progress is None and time.monotonic() - self._told > TOLD_SECONDS:
+            self._told = time.monotonic()
+            done = "" if share is None else f" ({share:.0%})"
+            self.info(f"line {lines:,}{done}: {figures}")
 
     def step(self, step: int, figures: str) -> None:
         """A line of training figures: to the log, and to a standard error that has no bar."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import gzip
 import hashlib
 import os
 import stat
 import sys
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -126,6 +128,83 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+@contextmanager
+def locked(path: Path, doing: str, advice: str) -> Iterator[None]:
+    """Holds a folder for one process, by a file in it; the system lets go of it when the process ends, however it ends.
+
+    Args:
+        path: the file; its folder is made.
+        doing, advice: what the holder does, and what else than to wait for it, in words.
+
+    Raises:
+        UserError: where another process holds it; names that process.
+        OSError: where the folder or the file cannot be made.
+    """
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = open(path, "a+b")  # noqa: SIM115  (closed below; only the opening is guarded)
+        except FileNotFoundError:  # its holder has just removed the folder
+            continue
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(f"{path.parent}: {_holder(file)} is {doing} here; wait, or {advice}") from None
+            if not _is_at(path, file):
+                continue
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n".encode())
+            file.flush()
+            yield
+            return
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether an open file still has its name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
+
+
+def _holder(lock: BinaryIO) -> str:
+    """Who holds a lock: it writes its number just after it got it, over that of whoever held it before."""
+    for _ in range(20):
+        lock.seek(0)
+        number = lock.read(32).strip()
+        if number.isdigit() and _is_running(int(number)):
+            return f"process {int(number)}"
+        time.sleep(0.05)
+    return "another process"
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds that lock now."""
+    try:
+        number = read_regular(path, 32).strip()
+        if not (number.isdigit() and _is_running(int(number))):  # so that one who begins now is not kept out
+            return False
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _is_running(process: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
 def is_there(path: Path) -> bool:
     """Whether there is such a file or folder; a name that no system allows is not."""
     try:
@@ -148,7 +227,7 @@ def check_destinations(paths: Mapping[str, Path | None]) -> None:
         if path is None:
             continue
         try:
-            place, in_place = _destination(path)
+            place, in_place = destination(path)
             writable = not place.is_dir() and os.access(place if in_place else place.parent, os.W_OK)
         except (OSError, ValueError):  # a name that no system allows
             writable, place = False, path
@@ -243,7 +322,7 @@ def replaced_when_done(path: Path | None, default: IO[str]) -> Iterator[BinaryIO
     if path is None:
         yield default.buffer  # type: ignore[attr-defined]
         return
-    real, in_place = _destination(path)
+    real, in_place = destination(path)
     try:
         with open(real, "wb") if in_place else _whole(real) as file:
             yield file
@@ -253,7 +332,7 @@ def replaced_when_done(path: Path | None, default: IO[str]) -> Iterator[BinaryIO
         raise cannot_make(error, f"{path}: cannot write it") from None
 
 
-def _destination(path: Path) -> tuple[Path, bool]:
+def destination(path: Path) -> tuple[Path, bool]:
     """Where a result goes, and whether it is written there in place, as into a device or a pipe; links are followed."""
     in_place = path.exists() and not path.is_file()
     return (path, True) if in_place else (Path(os.path.realpath(path)), False)

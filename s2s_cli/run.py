@@ -11,21 +11,19 @@ it, so that damage shows.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from s2s_cli import __version__
 from s2s_cli.config import Config
 from s2s_cli.config_file import dump_config, parse_config
 from s2s_cli.errors import UserError
-from s2s_cli.files import cannot_make, read_regular, sha256, write_atomically
+from s2s_cli.files import cannot_make, is_locked, locked, read_regular, sha256, write_atomically
 
 if TYPE_CHECKING:  # what only looks at runs needs no torch
     from s2s_cli.data.tokenizer import Tokenizer
@@ -217,58 +215,16 @@ class RunDirectory:
         Raises:
             UserError: where another process holds it; names that process.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = open(self.path / "lock", "a+b")  # noqa: SIM115  (closed below; only the opening is guarded)
-        except OSError as error:
-            raise cannot_make(error, f"{self.path}: cannot be a run directory", "; choose another --run") from None
-        with file:
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(
-                    f"{self.path}: {_holder(file)} is training here; wait, or choose another folder with --run"
-                ) from None
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n".encode())
-            file.flush()
+                held.enter_context(locked(self.path / "lock", "training", "choose another folder with --run"))
+            except OSError as error:
+                raise cannot_make(error, f"{self.path}: cannot be a run directory", "; choose another --run") from None
             yield
 
     def is_being_trained(self) -> bool:
         """Whether a trainer holds the run now."""
-        try:
-            number = read_regular(self.path / "lock", 32).strip()
-            if not (number.isdigit() and _is_running(int(number))):  # so that a trainer who begins now is not kept out
-                return False
-            with open(self.path / "lock", "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
-
-
-def _holder(lock: BinaryIO) -> str:
-    """Who holds a run: it writes its number just after it got the lock, over that of whoever held it before."""
-    for _ in range(20):
-        lock.seek(0)
-        number = lock.read(32).strip()
-        if number.isdigit() and _is_running(int(number)):
-            return f"process {int(number)}"
-        time.sleep(0.05)
-    return "another process"
-
-
-def _is_running(process: int) -> bool:
-    """Whether there is such a process."""
-    try:
-        os.kill(process, 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return True
+        return is_locked(self.path / "lock")
 
 
 def _seal(version: str, body: str) -> str:

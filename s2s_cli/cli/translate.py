@@ -23,6 +23,9 @@ from s2s_cli.cli.app import (
 )
 from s2s_cli.errors import UserError
 
+# Options that say what is told in other words too (`asked_of`), or that do not change the result.
+SAME_RESULT = ("model", "input_", "output", "batch_size", "workers", "fresh")
+
 
 @app.command(
     short_help="Translate lines: N in, N out, in order.",
@@ -35,9 +38,11 @@ from s2s_cli.errors import UserError
         "s2s translate --input article.txt --split --language de > translated.txt",
         "s2s translate --terminology terms.tsv --keep urls --keep numbers < input.txt > output.txt",
         "s2s translate --input rows.jsonl.gz --format jsonl --field text --output out.jsonl.gz",
+        "s2s translate --input big.txt --output big.out --workers auto",
     ),
 )
 def translate(
+    ctx: typer.Context,
     model: ModelsOption = None,
     input_: Annotated[
         Path | None,
@@ -157,16 +162,26 @@ def translate(
     alignments: AlignmentsOption = False,
     attention: AttentionOption = None,
     show_attention: ShowAttentionOption = False,
+    workers: Annotated[
+        str, typer.Option(metavar="N", help="Processes of one thread each that share the work; auto: one a core.")
+    ] = "1",
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew, where an earlier try left a part of --output.")
+    ] = False,
 ) -> None:
     """Translate lines, or the feature vectors of a file: N in, N lines out, in order, as they come.
 
-    On a terminal it asks for lines, and for commands: :help lists them.
+    From --input FILE to --output FILE, the same command goes on where it was interrupted. On a terminal, with neither,
+    it asks for lines, and for commands: :help lists them.
     """
     from s2s_cli.files import check_destinations, packed_where_named, replaced_when_done
     from s2s_cli.signals import end_quietly_on_closed_pipe
 
     end_quietly_on_closed_pipe()
     check_destinations({"--output": output, "--attention": attention})
+    from s2s_cli.display import Display
+    from s2s_cli.run import find_model
+    from s2s_cli.translate.bulk import asked_of, can_go_on, refuse_fresh, translate_to_file
     from s2s_cli.translate.formats import Prefixed, choose_format
     from s2s_cli.translate.insight import Insight
     from s2s_cli.translate.prompt import Prompt, is_wanted
@@ -174,6 +189,7 @@ def translate(
     from s2s_cli.translate.translator import Translator
     from s2s_cli.translate.watches import watching
     from s2s_cli.translate.wishes import Wishes, patterns, read_terms
+    from s2s_cli.translate.workers import count_workers, shared
 
     if prefix and split:
         raise UserError("--prefix gives whole lines, and --split divides them: leave one out")
@@ -184,8 +200,10 @@ def translate(
         keep=patterns(keep or (), keep_pattern or ()),
         copy_unknown=copy_unknown,
     )
-    translator = Translator.load(
-        *(model or ()),
+    models = [find_model(path) for path in model or (None,)]
+    load = partial(
+        Translator.load,
+        *(checkpoint for _, checkpoint in models),
         beam=beam,
         n_best=n_best,
         search=search,
@@ -213,21 +231,28 @@ def translate(
         precision=precision,
         device=device,
     )
+    translator = load()
     translator.wish(wishes)
     kind = translator.tokenizer.source.config.kind
     insight = Insight(total=scores, tokens=scores, alignment=alignments)
     choose = partial(choose_format, kind=kind, name=format_, field=field, split=split, language=language, shown=insight)
     form = choose(translator.config)
+    if prefix:
+        form = Prefixed(form, prefix)
     looking = watching(translator, alignments=alignments, attention=attention, show_attention=show_attention)
-    with (
-        looking as watches,
-        replaced_when_done(output, sys.stdout) as file,
-        packed_where_named(output, file) as target,
-    ):
-        if is_wanted(translator, input_):
-            Prompt(translator, target, choose, watches).run()
+    with looking as watches:
+        work = shared(translator, load, form, count_workers(workers, translator.device), watches)
+        if input_ and output and can_go_on(input_, output) and not watches:
+            options = {name.rstrip("_"): value for name, value in ctx.params.items() if name not in SAME_RESULT}
+            asked = asked_of(translator, models, input_, options)
+            translate_to_file(translator, input_, output, form, work, asked, Display(), fresh=fresh)
         else:
-            translate_file(translator, input_, target, Prefixed(form, prefix) if prefix else form, watches)
+            refuse_fresh(fresh)
+            with replaced_when_done(output, sys.stdout) as file, packed_where_named(output, file) as target:
+                if is_wanted(translator, input_):
+                    Prompt(translator, target, choose, watches).run()
+                else:
+                    translate_file(translator, input_, target, form, work)
     for message in translator.notices.messages(translator.config):
         say(f"warning: {message}")
     translator.notices.refuse_damaged()

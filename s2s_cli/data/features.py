@@ -13,7 +13,7 @@ import tokenize
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -74,6 +74,10 @@ class FeatureFile:
         if size is not None and self.size != size:
             raise UserError(f"{path}: its vectors are {self.size} wide, those of this model {size} (source.size)")
 
+    def __reduce__(self) -> tuple[Callable[..., FeatureFile], tuple[Path, int]]:
+        """To another process goes its name alone, to be mapped there once."""
+        return _mapped, (self.path, self.size)
+
     def _layout(self, vectors: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """Length and first position of each item."""
         shape = vectors.shape
@@ -93,6 +97,9 @@ class FeatureFile:
     def sha256(self) -> str:
         """Of the file's content."""
         return file_sha256(self.path)
+
+
+_mapped = cache(FeatureFile)
 
 
 def _open_npy(path: Path) -> tuple[Tensor, None]:

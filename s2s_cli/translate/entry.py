@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from threading import Lock
 
 from torch import Tensor
@@ -101,6 +101,14 @@ class Notices:
             self.damaged += damaged
             self.cut += cut
             self.ended += ended
+
+    def take(self) -> dict[str, int]:
+        """The counts so far, by name; from here on they begin at 0."""
+        with self._lock:
+            counts = {count.name: getattr(self, count.name) for count in fields(self) if count.init}
+            for name in counts:
+                setattr(self, name, 0)
+        return counts
 
     def messages(self, config: DecodingConfig) -> list[str]:
         """Warnings for the user; none where nothing happened."""

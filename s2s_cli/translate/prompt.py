@@ -15,9 +15,9 @@ from s2s_cli.config import DecodingConfig
 from s2s_cli.config_file import change
 from s2s_cli.errors import Stopped, UserError, suggest
 from s2s_cli.translate.attention_file import Watch
-from s2s_cli.translate.entry import Translation
+from s2s_cli.translate.entry import Notices, Translation
 from s2s_cli.translate.formats import Format
-from s2s_cli.translate.streams import translate_window
+from s2s_cli.translate.streams import Window, answer
 from s2s_cli.translate.translator import Translator
 
 SIGN = "> "
@@ -93,8 +93,11 @@ class Prompt:
         """Writes the translations as `translate_lines` does."""
         notices, self._last = self.translator.notices, []
         item = self._form.line(notices.lines + 1, line.encode("utf-8", "surrogateescape"), notices)
-        watches = [self._last.append, *self._watches]
-        translate_window(self.translator, [item], notices.lines, self._output, self._form, watches)
+        window = Window(notices.lines, [item], Notices().take())
+        found = answer(self.translator, self._form, window, [self._last.append, *self._watches])
+        notices.add(**found.counts)
+        self._output.write(found.output)
+        self._output.flush()
 
     # --- commands
 

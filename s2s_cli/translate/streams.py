@@ -2,31 +2,87 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from itertools import chain, islice, product
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from s2s_cli.data.features import FORMATS as FEATURE_FILES
 from s2s_cli.data.features import FeatureSequences, open_features
 from s2s_cli.errors import UserError
 from s2s_cli.files import open_binary
 from s2s_cli.translate.attention_file import Watch
-from s2s_cli.translate.entry import Refused
+from s2s_cli.translate.entry import Notices, Refused
 from s2s_cli.translate.formats import Format, Item, choose_format
 from s2s_cli.translate.translator import Translator
 
 
-def translate_file(
-    translator: Translator,
-    path: Path | None,
-    output: BinaryIO,
-    form: Format | None = None,
-    watches: Sequence[Watch] = (),
-) -> None:
-    """Translates what the model reads: the lines of a file, or of standard input where none is named, or the items
-    of a file of feature vectors.
+class Window(NamedTuple):
+    """Items that are translated together."""
+
+    first: int
+    """The number of the first, from 0."""
+    items: Sequence[Item]
+    counts: dict[str, int]
+    """What was noticed in reading them."""
+    position: int | None = None
+    """Bytes of the input that were read so far, where there is such a number."""
+
+
+class Answer(NamedTuple):
+    """A window as it is written."""
+
+    items: int
+    """Up to its last."""
+    output: bytes
+    counts: dict[str, int]
+    """All that was noticed of them."""
+    position: int | None
+    """As the window's."""
+
+
+Work = Callable[[Iterator[Window]], Generator[Answer, None, None]]
+"""How windows become answers, in order."""
+
+
+def answer(translator: Translator, form: Format, window: Window, watches: Sequence[Watch] = ()) -> Answer:
+    """Translates a window; of what is noticed, the translator keeps nothing.
+
+    Raises:
+        UserError: where what is asked of a line contradicts itself.
+    """
+    total, translator.notices = translator.notices, Notices()
+    lines = []
+    try:
+        asked = [form.entries(item) for item in window.items]
+        found = iter(translator.translate(list(chain.from_iterable(asked))))
+        for index, (item, entries) in enumerate(zip(window.items, asked, strict=True), window.first):
+            translations = list(islice(found, len(entries)))
+            lines.append(form.render(index, item, translations))
+            for watch, best in product(watches, form.best(item, translations) if watches else ()):
+                watch(best)
+        translator.notices.add(lines=len(lines))
+        counts = {name: count + window.counts[name] for name, count in translator.notices.take().items()}
+    except Refused as error:
+        numbers = [at for at, entries in enumerate(asked, window.first + 1) for _ in entries]
+        raise UserError(f"line {numbers[error.place]}: {error}") from None
+    finally:
+        translator.notices = total
+    return Answer(window.first + len(lines), "".join(lines).encode(), counts, window.position)
+
+
+def alone(translator: Translator, form: Format, watches: Sequence[Watch] = ()) -> Work:
+    """One window after the other, by this process."""
+    return lambda windows: (answer(translator, form, window, watches) for window in windows)
+
+
+@contextmanager
+def read_input(translator: Translator, path: Path | None, form: Format) -> Iterator[Iterator[Window]]:
+    """What the model reads: the lines of a file, or of standard input where none is named, or the items of a file of
+    feature vectors.
 
     Raises:
         UserError: where the file cannot be read, or is of another kind.
@@ -38,12 +94,22 @@ def translate_file(
                 "this model reads feature vectors, which standard input cannot hold: name a file with --input "
                 f"({' or '.join(FEATURE_FILES)})"
             )
-        translate_lines(translator, open_features([path], source.size), output, form, watches)
+        yield _windows(form, open_features([path], source.size))
         return
     if path is not None and path.suffix in FEATURE_FILES:
         raise UserError(f"{path}: feature vectors, but this model reads lines of text (its source.kind is text)")
     with open_binary(path, sys.stdin) as lines:
-        translate_lines(translator, lines, output, form, watches)
+        yield _windows(form, lines)
+
+
+def translate_file(translator: Translator, path: Path | None, output: BinaryIO, form: Format, work: Work) -> None:
+    """Translates what the model reads, as it comes.
+
+    Raises:
+        UserError: as `read_input`.
+    """
+    with read_input(translator, path, form) as windows:
+        _write(translator.notices, work(windows), output)
 
 
 def translate_lines(
@@ -61,31 +127,32 @@ def translate_lines(
         output: each window of lines is written and flushed when it is done.
         form: of both; default: lines of text.
         watches: are shown each translation that is written.
-
-    Raises:
-        UserError: where what is asked of a line contradicts itself.
     """
     form = form or choose_format(translator.config, translator.tokenizer.source.config.kind)
-    done = 0
-    for window in form.windows(source, translator.notices):
-        translate_window(translator, window, done, output, form, watches)
-        done += len(window)
+    _write(translator.notices, alone(translator, form, watches)(_windows(form, source)), output)
 
 
-def translate_window(
-    translator: Translator, window: Sequence[Item], first: int, output: BinaryIO, form: Format, watches: Sequence[Watch]
-) -> None:
-    """As `translate_lines`, of items that were read, the first of which has that index."""
-    asked = [form.entries(item) for item in window]
+def _write(notices: Notices, answers: Generator[Answer, None, None], output: BinaryIO) -> None:
+    with closing(answers):
+        for found in answers:
+            output.write(found.output)
+            notices.add(**found.counts)
+            output.flush()
+
+
+def _windows(form: Format, source: BinaryIO | FeatureSequences) -> Iterator[Window]:
+    """What is read, numbered."""
+    first, read = 0, Notices()
+    for items in form.windows(source, read):
+        yield Window(first, items, read.take(), _position(source))
+        first += len(items)
+
+
+def _position(source: BinaryIO | FeatureSequences) -> int | None:
+    """Bytes read so far; of a compressed file, as they lie on the disk."""
+    if isinstance(source, FeatureSequences):
+        return None
     try:
-        found = iter(translator.translate(list(chain.from_iterable(asked))))
-    except Refused as error:
-        lines = [first + at for at, entries in enumerate(asked, 1) for _ in entries]
-        raise UserError(f"line {lines[error.place]}: {error}") from None
-    for index, (item, entries) in enumerate(zip(window, asked, strict=True), first):
-        translations = list(islice(found, len(entries)))
-        output.write(form.render(index, item, translations).encode())
-        for watch, best in product(watches, form.best(item, translations) if watches else ()):
-            watch(best)
-    translator.notices.add(lines=len(window))
-    output.flush()
+        return os.lseek(source.fileno(), 0, os.SEEK_CUR)
+    except OSError:  # a pipe has no such number
+        return None

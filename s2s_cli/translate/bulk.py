@@ -1,0 +1,187 @@
+"""Big files: translated with progress, and gone on with where they were left."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+from typing import Any, Protocol
+
+from s2s_cli import __version__
+from s2s_cli.checkpoint import Checkpoint
+from s2s_cli.data.tokenizer import fingerprint
+from s2s_cli.errors import RunFailed, Stopped, UserError
+from s2s_cli.files import destination
+from s2s_cli.run import RunDirectory
+from s2s_cli.translate.formats import Format
+from s2s_cli.translate.part import Part
+from s2s_cli.translate.streams import Window, Work, read_input
+from s2s_cli.translate.translator import Translator
+
+
+class Watcher(Protocol):
+    """Is told how far it is."""
+
+    def info(self, text: str) -> None:
+        """A line for the user."""
+
+    def translating(self) -> AbstractContextManager[None]:
+        """Inside, lines are translated."""
+
+    def translated(self, share: float | None, lines: int, figures: str) -> None:
+        """So many lines are done; `share` of the way, where that is known."""
+
+
+def can_go_on(source: Path | None, output: Path | None) -> bool:
+    """Whether a translation that is interrupted could go on: from a file to a file, and no pipes."""
+    return source is not None and output is not None and source.is_file() and not destination(output)[1]
+
+
+def asked_of(
+    translator: Translator,
+    models: Sequence[tuple[RunDirectory, Path]],
+    source: Path,
+    options: Mapping[str, object],
+) -> dict[str, Any]:
+    """Whatever decides what the translation of a file is, by the names that the user knows it by.
+
+    Args:
+        translator: of the models.
+        models: as `Translator.load` takes them.
+        source: the file.
+        options: of the command line, that say more than the decoding section.
+    """
+    decoding = translator.config.model_dump(mode="json", exclude={"batch_size"})
+    return {
+        "s2s": __version__,
+        "--input": _told(source),
+        **{f"--model {number}": _model_sha256(*model) for number, model in enumerate(models, 1)},
+        **{f"decoding.{name}": value for name, value in decoding.items()},
+        **{f"--{name}": _told(value) for name, value in options.items() if name not in decoding},
+    }
+
+
+def _model_sha256(run: RunDirectory, path: Path) -> str:
+    tokenizer = fingerprint(run.read_tokenizer_files())
+    return f"{Checkpoint(path, run.read_config(), tokenizer).model_sha256()} with tokenizer {tokenizer}"
+
+
+def _told(value: object) -> Any:
+    """An option as it is kept; of a file, how it can be known whether it has changed."""
+    if isinstance(value, list | tuple):
+        return [_told(one) for one in value]
+    if isinstance(value, Path):
+        if not value.is_file():
+            return str(value)
+        about = value.stat()
+        return f"{value.resolve()} ({about.st_size} bytes, changed at {about.st_mtime_ns})"
+    return value
+
+
+def translate_to_file(
+    translator: Translator,
+    source: Path,
+    output: Path,
+    form: Format,
+    work: Work,
+    asked: Mapping[str, Any],
+    watcher: Watcher,
+    *,
+    fresh: bool,
+) -> None:
+    """Translates a file to another one, or goes on with that; after an end at any moment the same call goes on.
+
+    Args:
+        translator: of the models.
+        source, output: the files; a name that ends in .gz is written compressed.
+        form: of both.
+        work: who does it.
+        asked: from `asked_of`.
+        watcher: is told how far it is.
+        fresh: forget what was begun.
+
+    Raises:
+        UserError: where a file cannot be read or written, or what was begun there is not what is asked.
+        RunFailed: where the disk is full, or a worker died.
+    """
+    place, _ = destination(output)
+    encode = _compressed if place.suffix == ".gz" else bytes
+    with read_input(translator, source, form) as windows, Part(place, asked, fresh=fresh) as part:
+        begun = part.whole
+        if begun.items:
+            watcher.info(f"goes on after line {begun.items:,} of {output}")
+            translator.notices.add(**begun.counts)
+        speed = _Speed(begun.items, source.stat().st_size)
+        try:
+            with watcher.translating(), closing(work(_after(windows, begun.items, speed))) as answers:
+                for found in answers:
+                    part.append(encode(found.output), found.items, found.counts)
+                    translator.notices.add(**found.counts)
+                    watcher.translated(*speed.figures(found.items, found.position))
+        except (Stopped, RunFailed) as error:
+            if part.whole.items:
+                error.args = (f"{error}; the same command goes on after line {part.whole.items:,}",)
+            raise
+        if not part.whole.items:
+            part.append(encode(b""), 0, {})
+        part.finish()
+
+
+def _compressed(data: bytes) -> bytes:
+    """A whole member: so many of them, one after the other, are a file too."""
+    packed = io.BytesIO()
+    with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as file:
+        file.write(data)
+    return packed.getvalue()
+
+
+def _after(windows: Iterator[Window], done: int, speed: _Speed) -> Iterator[Window]:
+    """The windows, without the items that are done."""
+    for window in windows:
+        skipped = max(0, done - window.first)
+        if skipped >= len(window.items):
+            speed.begin(window.position)
+        else:
+            yield window._replace(first=window.first + skipped, items=window.items[skipped:])
+
+
+class _Speed:
+    """How fast it goes.
+
+    Args:
+        done: items that were done before.
+        total: bytes of the input.
+    """
+
+    def __init__(self, done: int, total: int) -> None:
+        self._done, self._total = done, total
+        self._began, self._position = time.monotonic(), 0
+
+    def begin(self, position: int | None) -> None:
+        """So many bytes of the input were done before."""
+        self._began, self._position = time.monotonic(), position or 0
+
+    def figures(self, items: int, position: int | None) -> tuple[float | None, int, str]:
+        """The share that is done, the items, and words about speed and the time left."""
+        seconds = time.monotonic() - self._began
+        words = f"{(items - self._done) / max(seconds, 1e-9):,.0f} lines/s"
+        if position is None or not self._total:
+            return None, items, words
+        left = (self._total - position) * seconds / max(position - self._position, 1)
+        return position / self._total, items, f"{words}, {_duration(left)} left"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds) // 60
+    return f"{minutes // 60}:{minutes % 60:02}:{round(seconds) % 60:02}"
+
+
+def refuse_fresh(fresh: bool) -> None:
+    """Raises `UserError` where there is nothing that --fresh could forget."""
+    if fresh:
+        raise UserError(
+            "--fresh: only a translation of an --input FILE to an --output FILE, no pipes, can be begun anew"
+        )
