@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -102,6 +103,7 @@ def test_ctrl_c_gives_up_the_line_and_sigterm_the_program(
     with terminal(folder=tmp_path, output=output, **state) as own:
         own.type("what nobody wan")
         own.answer("wan")
+        time.sleep(0.5)  # a signal between the echo and the wait for a key is seen at the next key
         own.type("\x03")
         own.answer()
         answer = own.ask(LINE)
