@@ -97,8 +97,7 @@ class Translator:
         if device.type == "cpu":
             keep_freed_memory()
         members = tuple(_member(Path(other), run, tokenizer).to(device) for other in others)
-        blind = any(isinstance(one.decoder.attention, NoAttention) for one in (model, *members))
-        if blind and decoding.coverage_penalty:
+        if decoding.coverage_penalty and any(map(_is_blind, (model, *members))):
             raise UserError(
                 "coverage_penalty asks what attention left out, and a model with attention none has no attention: set "
                 "it to 0"
@@ -113,9 +112,7 @@ class Translator:
         """
         if wishes.need_text and self.tokenizer.source.config.kind == "features":
             raise UserError("terminology, kept spans and copied words need a source of text: this model reads vectors")
-        if wishes.copy_unknown and any(
-            isinstance(one.decoder.attention, NoAttention) for one in (self.model, *self.others)
-        ):
+        if wishes.copy_unknown and any(map(_is_blind, (self.model, *self.others))):
             raise UserError("--copy-unknown needs attention to find the word: this model's attention is none")
         everything = replace(wishes, force=(*wishes.force, *(term.target for term in wishes.terms)), terms=(), keep=())
         for text in everything.force or ("",):  # each alone: all together they may be too many
@@ -134,7 +131,7 @@ class Translator:
         Raises:
             UserError: where no model has any.
         """
-        if all(isinstance(member.decoder.attention, NoAttention) for member in (self.model, *self.others)):
+        if all(map(_is_blind, (self.model, *self.others))):
             raise UserError(
                 f"{asked_by}: this model has no attention (its model.attention is none): train one that has"
             )
@@ -289,6 +286,10 @@ class Translator:
         words = source_words(source, self.tokenizer.source.written(source))
         looked = hypothesis.attention[:, : len(words)].argmax(1).tolist()
         return [Surface(at, at + 1, words[looked[at]]) for at in said if words[looked[at]]]
+
+
+def _is_blind(model: Seq2Seq) -> bool:
+    return isinstance(model.decoder.attention, NoAttention)
 
 
 def _member(path: Path, first: RunDirectory, tokenizer: Tokenizer) -> Seq2Seq:
