@@ -26,6 +26,7 @@ LAYERS = [
     "config",
     "config_file",
     "device",
+    "distributed",
     "data",
     "run",
     "manifest",
