@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -96,6 +97,13 @@ def by_hand(start: Start, run: str) -> list[subprocess.Popen[bytes]]:
     return start(*train(run), RANK="{host}", LOCAL_RANK=0, WORLD_SIZE=2, MASTER_ADDR=ADDRESSES[0], MASTER_PORT=29_400)
 
 
+def by_torchrun(start: Start, run: str, restarts: int = 0) -> list[subprocess.Popen[bytes]]:
+    """The same by torchrun on each host."""
+    meeting = ("--nnodes", 2, "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{ADDRESSES[0]}:29400", "--rdzv-id", run)
+    here = ("--local-addr", "{address}", "--rdzv-conf", "is_host={first}", "--nproc-per-node", 1)
+    return start("torch.distributed.run", *meeting, *here, "--max-restarts", restarts, "-m", "--", *train(run))
+
+
 def assert_done(folder: Path, processes: list[subprocess.Popen[bytes]]) -> None:
     for host, process in enumerate(processes):
         assert process.wait(120) == 0, (folder / f"host-{host}").read_text()
@@ -104,11 +112,21 @@ def assert_done(folder: Path, processes: list[subprocess.Popen[bytes]]) -> None:
 def test_two_hosts_train_what_one_trains(start: Start, tmp_path: Path) -> None:
     toy.write_config(tmp_path)
     assert toy.s2s("train", "--config", "toy.yaml", "--run", "alone", cwd=tmp_path).returncode == 0
-    meeting = ("--nnodes", 2, "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{ADDRESSES[0]}:29400", "--rdzv-id", 1)
-    here = ("--local-addr", "{address}", "--rdzv-conf", "is_host={first}", "--nproc-per-node", 1)
-    both = start("torch.distributed.run", *meeting, *here, "-m", "--", *train("together"))
-    assert_done(tmp_path, both)
+    assert_done(tmp_path, by_torchrun(start, "together"))
     assert_same_metrics(toy.metrics(tmp_path / "alone"), toy.metrics(tmp_path / "together"))
+
+
+def test_a_worker_killed_on_one_host_is_started_again_on_both(start: Start, tmp_path: Path) -> None:
+    toy.write_config(tmp_path, **RANDOM, training__max_steps=100, training__validate_every=20)
+    assert_done(tmp_path, by_torchrun(start, "whole"))
+    both = by_torchrun(start, "killed", restarts=3)
+    for host, step in enumerate((25, 65)):
+        wait_for(tmp_path / "killed" / "metrics.jsonl", f'"step": {step},')
+        children = Path(f"/proc/{both[host].pid}/task/{both[host].pid}/children").read_text()
+        os.kill(int(children.split()[0]), signal.SIGKILL)
+    assert_done(tmp_path, both)
+    assert_same_metrics(toy.metrics(tmp_path / "whole"), toy.metrics(tmp_path / "killed"), 0)
+    assert_same_checkpoint(tmp_path / "whole", tmp_path / "killed", "step-00000100")
 
 
 def test_a_cut_cable_ends_both_in_time_and_a_new_start_goes_on(start: Start, tmp_path: Path) -> None:
