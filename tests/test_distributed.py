@@ -92,7 +92,7 @@ def test_a_run_goes_on_with_other_numbers_of_workers(context: Any, folder: Path)
     changes: dict[str, Any] = {"training__batch_tokens": 1024, "training__validate_every": 4, "training__log_every": 1}
     alone = trained(context, folder, 1, "alone", **changes, training__max_steps=16)
     assert alone[-1]["epoch"] > 1
-    for size, steps in ((2, 5), (1, 7), (3, 10), (2, 16)):
+    for size, steps in ((2, 5), (3, 10), (1, 16)):
         last = trained(context, folder, size, "changing", **changes, training__max_steps=steps)
     assert_same_metrics([row for row in alone if "loss" in row], [row for row in last if "loss" in row])
 

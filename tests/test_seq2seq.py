@@ -250,6 +250,20 @@ def test_losses_and_gradients_equal_plain_cross_entropy(
 
 
 @pytest.mark.parametrize("config", SOME)
+def test_sources_without_target_pieces_give_gradients_of_zero(
+    config: ModelConfig, make_model: Callable[..., Seq2Seq], batch: Batch
+) -> None:
+    """What a worker has that no pair is left for."""
+    model = make_model(config).train()
+    losses = model.losses(replace(batch, tgt_len_B=torch.zeros_like(batch.tgt_len_B)), 0.1, 1.0)
+    losses.smoothed.backward()
+    assert len(losses.nll_N) == 0
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert not parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("config", SOME)
 def test_every_weight_is_trained(config: ModelConfig, make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
     model = make_model(config).train()
     model.losses(batch, 0.1).smoothed.backward()
