@@ -32,6 +32,7 @@ SAME_RESULT = ("model", "input_", "output", "batch_size", "workers", "fresh")
     epilog=examples(
         "s2s translate < input.txt > output.txt",
         "echo 'A man sleeps.' | s2s translate -m runs/demo",
+        "s2s translate -m runs/a -m runs/b < input.txt",
         "s2s translate --scores --alignments < input.txt",
         "s2s translate --search sampling --samples 50 --mbr < input.txt",
         "s2s translate -m runs/shapes --input data/shapes/test.safetensors",
