@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from s2s_cli import config as sections
+from s2s_cli import config_decoding, config_model
 from s2s_cli.config import CHANGEABLE, Config, DecodingConfig, EvaluationConfig, ModelConfig, TokenizerConfig
 from s2s_cli.config_file import change, differences, dump_config, load_config, parse_config, schema
 from s2s_cli.data.corpus import READERS
@@ -650,7 +651,8 @@ def test_change_checks_as_reading_does() -> None:
     ],
 )
 def test_the_config_allows_exactly_what_is_implemented(literal: str, choices: dict[str, Any]) -> None:
-    assert list(get_args(getattr(sections, literal))) == list(choices)
+    names = {**vars(config_model), **vars(config_decoding), **vars(sections)}
+    assert list(get_args(names[literal])) == list(choices)
 
 
 def test_monitors_are_the_losses_and_the_metrics() -> None:
