@@ -63,7 +63,14 @@ class Translation:
     target_words: Words = ()
     """Of each of those pieces the words that it is part of, in the text that was given and in this one."""
     utility: float | None = None
-    """With minimum Bayes risk, what it is ranked by: its mean chrF (0 to 100) against the others that were found."""
+    """With minimum Bayes risk, what it is ranked by: its mean chrF (0 to 100) against the others that were found; 0 for
+    a blank line."""
+
+    @property
+    def ranked_by(self) -> dict[str, float]:
+        """The `score`, and with minimum Bayes risk the `utility`, which then counts."""
+        score = {"score": self.score}
+        return score if self.utility is None else {**score, "utility": self.utility}
 
     @property
     def log_probability(self) -> float:

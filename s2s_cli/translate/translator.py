@@ -150,7 +150,8 @@ class Translator:
         longest = self.config.max_source_length
         cut = {entry for entry, row in zip(unique, rows, strict=True) if entry.cut or len(row) > longest}
         guide = Guide(self.tokenizer, self.config, self.wishes)
-        blank, found = [Translation("", 0.0)] * self.config.n_best, dict[Entry, list[Translation]]()
+        blank = [Translation("", 0.0, utility=0.0 if self.config.mbr else None)] * self.config.n_best
+        found: dict[Entry, list[Translation]] = {}
         asked: dict[Entry, _Asked] = {}
         for entry, row in zip(unique, (row[:longest] for row in rows), strict=True):
             if row or entry.target:
