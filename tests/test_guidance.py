@@ -108,6 +108,17 @@ def test_promises_are_kept(block: int, make: Callable[..., Translator]) -> None:
                 assert not stands(text, found.text), (seed, entry, found.text)
 
 
+@pytest.mark.parametrize("beam", [1, 4])
+def test_forced_words_count_in_the_least_length(beam: int, make: Callable[..., Translator]) -> None:
+    """The limit leaves room for whichever is more, and no more than that."""
+    entries = [Entry(source, prefix="de", force=("sun ton", "abe"), forbid=("in",)) for source in WORDS]
+    for least in (2, 16, 25):
+        translator = make(beam=beam, min_length=least, max_length=40, max_length_ratio=0.1)
+        for (found,) in translator.translate(entries):
+            assert found.text.startswith("de") and stands("sun ton", found.text) and stands("abe", found.text)
+            assert found.length == least + 1 or (least == 2 and found.length > 4)
+
+
 def test_nothing_asked_changes_nothing(make: Callable[..., Translator]) -> None:
     lines = [" ".join(random.Random(seed).choices(WORDS, k=4)) for seed in range(10)]
     for beam in (1, 4):

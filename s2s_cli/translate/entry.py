@@ -97,17 +97,11 @@ class Notices:
     ended: int = 0
     _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
-    def add(
-        self, *, lines: int = 0, sources: int = 0, repaired: int = 0, damaged: int = 0, cut: int = 0, ended: int = 0
-    ) -> None:
-        """Counts on."""
+    def add(self, **counts: int) -> None:
+        """Counts on, by name."""
         with self._lock:
-            self.lines += lines
-            self.sources += sources
-            self.repaired += repaired
-            self.damaged += damaged
-            self.cut += cut
-            self.ended += ended
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
 
     def take(self) -> dict[str, int]:
         """The counts so far, by name; from here on they begin at 0."""
