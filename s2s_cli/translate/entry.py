@@ -82,6 +82,8 @@ class Notices:
 
     lines: int = 0
     """Of the input, or items."""
+    bytes: int = 0
+    """Of the lines, their ends included, as far as they are kept."""
     sources: int = 0
     """What was translated; the sentences, where lines were divided into them."""
     repaired: int = 0
@@ -91,11 +93,20 @@ class Notices:
     _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def add(
-        self, *, lines: int = 0, sources: int = 0, repaired: int = 0, damaged: int = 0, cut: int = 0, ended: int = 0
+        self,
+        *,
+        lines: int = 0,
+        bytes: int = 0,
+        sources: int = 0,
+        repaired: int = 0,
+        damaged: int = 0,
+        cut: int = 0,
+        ended: int = 0,
     ) -> None:
         """Counts on."""
         with self._lock:
             self.lines += lines
+            self.bytes += bytes
             self.sources += sources
             self.repaired += repaired
             self.damaged += damaged
