@@ -624,8 +624,13 @@ def test_change_checks_as_reading_does() -> None:
     section = DecodingConfig(beam=4)
     assert change(section, {"n_best": 3}, "decoding") == DecodingConfig(beam=4, n_best=3)
     assert change(section, {}, "decoding") == section
-    for changes, word in [({"n_best": 5}, "beam"), ({"beam": 0}, "decoding.beam"), ({"precision": "fp8"}, "fp32")]:
-        with pytest.raises(UserError, match=word):
+    for changes, words in (
+        ({"n_best": 5}, r"^decoding: n_best \(5\) is more than beam"),
+        ({"beam": 0}, r"^decoding\.beam: should be"),
+        ({"precision": "fp8"}, "fp32"),
+        ({"bean": 1}, r"^unknown key decoding\.bean: did you mean 'beam'"),
+    ):
+        with pytest.raises(UserError, match=words):
             change(section, changes, "decoding")
 
 

@@ -12,10 +12,12 @@ import torch
 import toy
 
 from s2s_cli.config import DecoderConfig, DecodingConfig, EncoderConfig, ModelConfig, TokenizerConfig
-from s2s_cli.data.spelling import Surface, source_words, stands
+from s2s_cli.data.spelling import Spelling, Surface, source_words, stands
 from s2s_cli.data.tokenizer import Tokenizer, Vocabulary, train_vocabulary
+from s2s_cli.data.words import words_of
 from s2s_cli.errors import UserError
 from s2s_cli.model.seq2seq import build_model
+from s2s_cli.translate.alignment import align
 from s2s_cli.translate.entry import Entry
 from s2s_cli.translate.translator import Translator
 from s2s_cli.translate.wishes import KINDS, Term, Wishes, patterns, read_terms
@@ -62,18 +64,19 @@ def test_spelled_text_is_decoded_text(vocabulary: Vocabulary) -> None:
     for _ in range(300):
         ids = [draw.randrange(len(vocabulary)) for _ in range(draw.randint(0, 9))]
         whole = vocabulary.decode(ids)
-        assert (
-            vocabulary.spelling.text(ids) == whole or "\ufffd" in whole or len(whole.split()) != len(whole.split(" "))
-        )
+        text, spans = vocabulary.spelling.spoken(ids)
+        assert text == whole or "\ufffd" in whole or len(whole.split()) != len(whole.split(" "))
+        if text == whole and "\ufffd" not in text:
+            assert words_of(text, spans) == words_of(*vocabulary.spoken(ids))
 
 
 def test_surfaces_stand_for_pieces() -> None:
-    from s2s_cli.data.spelling import Spelling
-
-    words = Spelling([b"", b" a", b"b", b" \xe2\x81\x87 "], 3)
-    assert words.text([1, 3, 2], [Surface(1, 2, "X")]) == "a X b"
-    assert words.text([3, 1], [Surface(0, 1, "X")]) == "X a"
-    assert words.text([1, 1, 2], [Surface(0, 1, "  Q", apart=False)]) == "  Q ab"
+    words = Spelling([b"", b" a", b"b", b" \xe2\x81\x87 ", b"\xc3", b"\xa9"], 3)
+    assert words.spoken([1, 3, 2], [Surface(1, 2, "X")]) == ("a X b", [(0, 1), (2, 3), (4, 5)])
+    assert words.spoken([3, 1], [Surface(0, 1, "X")]) == ("X a", [(0, 1), (1, 3)])
+    assert words.spoken([1, 1, 2], [Surface(0, 1, "  Q", apart=False)]) == ("  Q ab", [(0, 3), (3, 5), (5, 6)])
+    assert words.spoken([1, 3, 2, 1], [Surface(1, 3, "X Y")]) == ("a X Y a", [(0, 1), (2, 5), (2, 5), (5, 7)])
+    assert words.spoken([1, 4, 5, 4]) == ("aé\ufffd", [(0, 1), (1, 2), (1, 2), (2, 3)])
 
 
 @pytest.mark.parametrize("block", range(4))
@@ -117,6 +120,21 @@ def test_forced_words_count_in_the_least_length(beam: int, make: Callable[..., T
         for (found,) in translator.translate(entries):
             assert found.text.startswith("de") and stands("sun ton", found.text) and stands("abe", found.text)
             assert found.length == least + 1 or (least == 2 and found.length > 4)
+
+
+def test_alignments_count_the_words_that_are_written(make: Callable[..., Translator]) -> None:
+    draw = random.Random(4)
+    kept = ["http://x.org/Ä?q=1", "12,5", "<b i>", "☃Ü"]
+    entries = []
+    for _ in range(40):
+        source = " ".join(draw.choices([*WORDS, *kept], k=draw.randint(1, 6)))
+        force = (draw.choice(["☃ Ünï ☃", "東京", "x - y", "abe"]),) if draw.random() < 0.5 else ()
+        entries.append(Entry(source, force=force, prefix=draw.choice(["", "Ünï ☃ ton a"])))
+    wishes = Wishes(keep=patterns(sorted(KINDS), []), copy_unknown=True)
+    translator = make(wishes, allow_unknown=True)
+    translator.look("--alignments")
+    for (found,) in translator.translate(entries):
+        assert [word for _, word in align(found)] == list(range(len(found.text.split()))), found.text
 
 
 def test_nothing_asked_changes_nothing(make: Callable[..., Translator]) -> None:

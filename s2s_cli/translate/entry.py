@@ -89,6 +89,8 @@ class Notices:
 
     lines: int = 0
     """Of the input, or items."""
+    bytes: int = 0
+    """Of the lines, their ends included, as far as they are kept."""
     sources: int = 0
     """What was translated; the sentences, where lines were divided into them."""
     repaired: int = 0

@@ -85,6 +85,7 @@ class _Items(ABC):
             return
         done = 0
         for window in read_windows(source):
+            notices.add(bytes=sum(map(len, window)) + len(window))
             yield [self.line(number, line, notices) for number, line in enumerate(window, done + 1)]
             done += len(window)
 

@@ -267,7 +267,7 @@ class Translator:
         if hypothesis.attention is None or not self.keep_attention:
             return found
         source_pieces = self.tokenizer.source.names(asked.row)
-        spoken, spans = target.spoken(hypothesis.ids)
+        spoken, spans = target.spelling.spoken(hypothesis.ids, surfaces) if surfaces else target.spoken(hypothesis.ids)
         return replace(
             found,
             source_pieces=source_pieces,
