@@ -74,8 +74,16 @@ class SourceSide(Protocol):
     def stored(self, number: int, row: Any) -> Sequence[int]:
         """What a corpus stores of its n-th source."""
 
-    def restored(self, stored: Sequences, paths: Sequence[Path]) -> Sequences | FeatureSequences:
-        """The sources of some files, of which that was stored."""
+    def restored(
+        self, stored: Sequences, paths: Sequence[Path], hashes: Sequence[str] = ()
+    ) -> Sequences | FeatureSequences:
+        """The sources of some files, of which that was stored.
+
+        Args:
+            stored: of their sources, in one row.
+            paths: the files.
+            hashes: their SHA-256, where those are known.
+        """
 
 
 class Vocabulary:
@@ -166,7 +174,7 @@ class Vocabulary:
         """The pieces."""
         return row
 
-    def restored(self, stored: Sequences, paths: Sequence[Path]) -> Sequences:
+    def restored(self, stored: Sequences, paths: Sequence[Path], hashes: Sequence[str] = ()) -> Sequences:
         """The pieces."""
         return stored
 
