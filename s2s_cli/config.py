@@ -20,7 +20,7 @@ from s2s_cli.config_model import DOT as DOT
 from s2s_cli.config_model import DecoderConfig as DecoderConfig
 from s2s_cli.config_model import EncoderConfig as EncoderConfig
 from s2s_cli.config_model import ModelConfig as ModelConfig
-from s2s_cli.config_section import File, Positive, Precision, Rate, Section, Width
+from s2s_cli.config_section import Beam, File, Positive, Precision, Rate, Section, Width
 
 SourceKind = Literal["text", "features"]
 OptimizerName = Literal["adam", "adamw", "sgd"]
@@ -178,7 +178,7 @@ class TrainingConfig(Section):
     """Stop after this many minutes of training and validation, over all resumptions."""
     validate_every: Positive | Literal["epoch"] = "epoch"
     """Updates between validations, or each epoch."""
-    validation_beam: Positive | None = None
+    validation_beam: Beam | None = None
     """Beam at validation; default: `decoding.beam`. 1 (greedy) saves time."""
     patience: Positive | None = None
     """Stop after this many validations without a better `monitor`."""

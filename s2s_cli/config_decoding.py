@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from s2s_cli.config_section import Positive, Precision, Rate, Section
+from s2s_cli.config_section import Beam, Positive, Precision, Rate, Section
 
 SearchName = Literal["beam", "diverse", "sampling"]
 NormalizationName = Literal["average", "gnmt", "none"]
@@ -18,7 +18,7 @@ class DecodingConfig(Section):
 
     search: SearchName = "beam"
     """beam; diverse (groups of beams that avoid each other's pieces: Vijayakumar et al. 2018); or sampling."""
-    beam: Annotated[int, Field(ge=1, le=1000)] = 5
+    beam: Beam = 5
     """Hypotheses kept for a sentence; 1 is greedy search."""
     n_best: Positive = 1
     """Translations given for a sentence."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Precision = Literal["auto", "fp32", "bf16"]
 Positive = Annotated[int, Field(gt=0, le=10**12)]
 Width = Annotated[int, Field(gt=0, le=65_536)]
+Beam = Annotated[int, Field(ge=1, le=1000)]
 Layers = Annotated[int, Field(gt=0, le=100)]
 File = Annotated[Path, Field(strict=False)]
 Rate = Annotated[float, Field(ge=0, lt=1)]

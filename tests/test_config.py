@@ -283,6 +283,12 @@ def test_an_unknown_key_in_a_single_text_is_refused_with_its_own_line(tmp_path: 
         ("    - {tsv: b.tsv}", "    - {source: c}", "data.train.1", "either source and target, or tsv"),
         ("    - {tsv: b.tsv}", "    - {}", "data.train.1", "either source and target, or tsv"),
         ("  clip_norm: null", "  clip_norm: 0", "training.clip_norm", "greater than 0"),
+        (
+            "  validate_every: epoch",
+            "  validation_beam: 1001",
+            "training.validation_beam",
+            "less than or equal to 1000",
+        ),
         ("  validate_every: epoch", "  validate_every: 0", "training.validate_every", "greater than 0"),
         ("  validate_every: epoch", "  validate_every: epochs", "training.validate_every", "'epoch'"),
         ("decoding: {beam: 4, n_best: 2, length_penalty: 0.6}", "decoding: 5", "decoding", "object"),
