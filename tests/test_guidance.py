@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from collections.abc import Callable
@@ -261,8 +262,8 @@ def test_the_command(run: Path) -> None:
     [
         (("--force", "a b", "--forbid", "b"), "copy a\n", "'b' in it is forbidden"),
         (("--force", ""), "copy a\n", "blank"),
-        (("--prefix", "short"), "copy a\ncopy b\n", "has 1 lines, and the input has more"),
-        (("--prefix", "short"), "", "but the input has 0"),
+        (("--prefix", "short"), "copy a\ncopy b\n", "has 1 line, and the input has more"),
+        (("--prefix", "short"), "", "and the input has 0"),
         (("--prefix", "short", "--split"), "copy a\n", "leave one out"),
         (("--keep-pattern", "x*"), "copy a\n", "empty text"),
         (("--terminology", "nowhere"), "copy a\n", "cannot read it"),
@@ -275,3 +276,24 @@ def test_the_command_refuses(arguments: tuple[str, ...], stdin: str, words: str,
     assert done.returncode == 2
     (line,) = done.stderr.decode().splitlines()
     assert words in line
+
+
+@pytest.mark.parametrize("name", ["in", "in.gz"])
+@pytest.mark.parametrize("options", [(), ("--output", "out"), ("--output", "out", "--workers", 2)], ids=str)
+def test_a_file_longer_or_shorter_than_the_prefixes_is_refused_before_its_first_line(
+    options: tuple[object, ...], name: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run)
+    text = b"copy a\n" * 100
+    (run / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    command = "translate", "--model", "runs/toy", "--input", name, "--prefix", "prefixes"
+    for lines in (99, 101):
+        (run / "prefixes").write_text("\n" * lines)
+        error = toy.invoke(*command, *options)
+        assert isinstance(error, UserError)
+        assert f"it has {lines} lines, and the input has 100: give a line for each" in str(error)
+        assert not list(run.glob("out*"))
+    (run / "prefixes").write_text("b\n" * 100)
+    assert toy.invoke(*command, "--output", "whole") is None
+    assert all(line.startswith("b") for line in (run / "whole").read_text().splitlines())
+    (run / "whole").unlink()

@@ -16,7 +16,7 @@ from s2s_cli.errors import UserError, suggest
 from s2s_cli.translate.documents import NOTHING, Divide, Document, Splitter, Whole, whole
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
 from s2s_cli.translate.insight import Insight
-from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS, read_windows, repair
+from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS, count_lines, read_windows, repair
 from s2s_cli.translate.objects import Member, read_object, write_object
 from s2s_cli.translate.wishes import read_lines
 
@@ -247,19 +247,25 @@ class Prefixed:
         self.entries, self.best, self.render, self.line = form.entries, form.best, form.render, form.line
 
     def windows(self, source: BinaryIO | FeatureSequences, notices: Notices) -> Iterator[list[Item]]:
-        """The items with their prefixes."""
+        """The items with their prefixes; of a file it is known before the first whether there are as many."""
         done, total = 0, len(self._lines)
+        items = len(source) if isinstance(source, FeatureSequences) else count_lines(source)
+        if items not in (None, total):
+            raise self._unlike(f"{items:,}")
         for window in self._form.windows(source, notices):
             if done + len(window) > total:
-                raise UserError(
-                    f"--prefix {self._path}: it has {total:,} lines, and the input has more: give a line for each"
-                )
+                raise self._unlike("more")
             yield [_begun(item, line) for item, line in zip(window, self._lines[done:], strict=False)]
             done += len(window)
         if done != total:
-            raise UserError(
-                f"--prefix {self._path}: it has {total:,} lines, but the input has {done:,}: give a line for each"
-            )
+            raise self._unlike(f"{done:,}")
+
+    def _unlike(self, items: str) -> UserError:
+        lines = len(self._lines)
+        return UserError(
+            f"--prefix {self._path}: it has {lines:,} line{'' if lines == 1 else 's'}, and the input has {items}: give "
+            "a line for each"
+        )
 
 
 def _begun(item: Item, prefix: str) -> Item:
