@@ -80,7 +80,10 @@ class SourceConfig(Section):
 
 
 class ParallelText(Section):
-    """Sentence pairs: two text files (one sentence a line) or one TSV (source, tab, target); `.gz` is read too."""
+    """Sentence pairs: two text files (one sentence a line) or one TSV (source, tab, target), `.gz` and `.zst` too.
+
+    A name may stand for several files, as in `part-*.en.gz`: see docs/data.md.
+    """
 
     name: str = "test"
     """What to call a test set, for `s2s evaluate --test NAME`."""
@@ -100,7 +103,7 @@ class ParallelText(Section):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that must exist."""
+        """The names of its files, each of which may stand for several."""
         return tuple(path for path in (self.source, self.target, self.tsv) if path is not None)
 
 

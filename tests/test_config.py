@@ -150,6 +150,10 @@ def test_missing_files_are_named_with_line_and_key(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_config(path, files_exist=True)
     assert str(caught.value) == f"{path}:2: data.train.target: no such file: {tmp_path / 'gone'}"
+    (tmp_path / "gone-1").touch()
+    with pytest.raises(UserError, match=r"data\.train\.target: no such file: .*/gon\[a-d\]-\*$"):
+        load_config(path, ["data.train.target=gon[a-d]-*"], files_exist=True)
+    load_config(path, [f"data.train.target={tmp_path}/gon[d-f]-*"], files_exist=True)
 
 
 def test_of_many_problems_the_first_are_told(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,23 +16,25 @@ from s2s_cli.data.features import FeatureSequences, FeatureSource, Vectors, open
 from s2s_cli.data.sequences import Sequences, SequencesBuilder, digest
 from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
 from s2s_cli.errors import UserError
+from s2s_cli.files import matching, open_unpacked
 
 CHUNK = 4096  # sentences given to SentencePiece at once
 TEXT = SourceConfig()
+_WILDCARD = re.compile(r"(\*|\?|\[!?\]?[^]]*\])")
 
 Source = str | Vectors
 """A sentence, or a sequence of feature vectors."""
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 text file, `.gz` unpacked; a line ends with LF and nothing else (a CR before it is dropped).
+    """The lines of a UTF-8 text file, unpacked; a line ends with LF and nothing else (a CR before it is dropped).
 
     Raises:
         UserError: naming file and line, where the file cannot be read or is not UTF-8.
     """
     number = 0
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+        with open_unpacked(path) as file:
             for number, line in enumerate(file, 1):
                 text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
                 yield text.removeprefix("\ufeff") if number == 1 else text
@@ -49,16 +51,54 @@ READERS: dict[str, Callable[[Path, SourceConfig], Iterable[Any]]] = {
 }
 
 
+def shards(text: ParallelText) -> list[ParallelText]:
+    """The texts of one file or two that a text's names stand for, ordered by what their wildcards stand for.
+
+    Raises:
+        UserError: where a name matches no file, or a file of one side has no partner on the other.
+    """
+    files = {name: _by_wildcards(getattr(text, name)) for name in ("source", "target", "tsv") if getattr(text, name)}
+    for source, target in itertools.permutations(files, 2):
+        if alone := sorted(files[source].keys() - files[target].keys()):
+            counts = " and ".join(f"{getattr(text, name)} {len(found):,}" for name, found in files.items())
+            raise UserError(
+                f"{files[source][alone[0]]} has no partner: the wildcards of both names must stand for the same "
+                f"(files found: {counts})"
+            )
+    every = sorted(next(iter(files.values())))
+    return [text.model_copy(update={name: found[key] for name, found in files.items()}) for key in every]
+
+
+def _by_wildcards(path: Path) -> dict[tuple[str, ...], Path]:
+    """The files that a name stands for, by what each of its wildcards stands for."""
+    found = matching(path)
+    if not found:
+        raise UserError(f"{path}: no file matches")
+    if found == [path]:
+        return {(): path}
+    parts = _WILDCARD.split(path.name)
+    groups = {"*": "(.*)"}
+    literals_and_groups = (re.escape(part) if at % 2 == 0 else groups.get(part, "(.)") for at, part in enumerate(parts))
+    pattern = re.compile("".join(literals_and_groups), re.DOTALL)
+    return {match.groups(): file for file in found if (match := pattern.fullmatch(file.name))}
+
+
 def read_pairs(text: ParallelText, source: SourceConfig = TEXT) -> Iterator[tuple[Any, str]]:
     """The pairs of a parallel text, in order.
 
     Args:
-        text: the files.
+        text: its files.
         source: what their sources are.
 
     Raises:
-        UserError: where the sides do not have the same number of lines, or a TSV line lacks its tab.
+        UserError: where the sides do not have the same number of lines, or a TSV line lacks its tab; and as `shards`.
     """
+    for shard in shards(text):
+        yield from _read_shard(shard, source)
+
+
+def _read_shard(text: ParallelText, source: SourceConfig) -> Iterator[tuple[Any, str]]:
+    """The pairs of one file or two."""
     if text.tsv is not None:
         for number, line in enumerate(read_lines(text.tsv), 1):
             columns = line.split("\t")
@@ -157,7 +197,7 @@ def tokenized_pairs(
 
 def source_files(texts: Sequence[ParallelText]) -> list[Path]:
     """The files of sources, but for those in TSVs."""
-    return [text.source for text in texts if text.source is not None]
+    return [shard.source for text in texts for shard in shards(text) if shard.source is not None]
 
 
 def check_not_empty(corpus: Corpus, texts: Sequence[ParallelText]) -> None:

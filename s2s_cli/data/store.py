@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from s2s_cli.config import DataConfig, ParallelText
-from s2s_cli.data.corpus import Corpus, check_not_empty, source_files, tokenized_pairs
+from s2s_cli.data.corpus import Corpus, check_not_empty, shards, source_files, tokenized_pairs
 from s2s_cli.data.features import FeatureSequences
 from s2s_cli.data.sequences import Sentences, Sequences, SequencesWriter, digest
 from s2s_cli.data.tokenizer import Tokenizer
@@ -165,7 +165,7 @@ def _seal(content: dict[str, Any]) -> str:
 
 def _hashes(texts: Sequence[ParallelText]) -> list[list[str]]:
     """Of each text the SHA-256 of its file or files."""
-    return [[_hash(path) for path in text.files] for text in texts]
+    return [[_hash(path) for path in shard.files] for text in texts for shard in shards(text)]
 
 
 def _hash(path: Path) -> str:
