@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from s2s_cli.config import DataConfig, ParallelText, SourceConfig, TokenizerConfig
 from s2s_cli.data.features import FeatureSequences, FeatureSource, Vectors, open_features
+from s2s_cli.data.mixture import Mixture, tempered
 from s2s_cli.data.sequences import Sequences, SequencesBuilder, digest
 from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
 from s2s_cli.errors import UserError
@@ -125,14 +127,16 @@ class Corpus:
     target: Sequences
     texts: tuple[Sequence[Source], Sequence[str]] | None = None
     dropped: dict[str, int] = field(default_factory=dict)
+    mixture: Mixture | None = None
+    """How many pairs an epoch takes of each text, where it is not every pair once."""
 
     def __len__(self) -> int:
         return len(self.source)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the pieces: a run that goes on must go on with the same corpus."""
-        return digest(self.source, self.target)
+        """SHA-256 over the pieces, and over the mixture: a run that goes on must go on with the same corpus."""
+        return digest(self.source, self.target, *([self.mixture] if self.mixture else []))
 
 
 def read_corpus(
@@ -151,8 +155,10 @@ def read_corpus(
     """
     dropped: dict[str, int] = {}
     kept: tuple[list[Source], list[str]] = ([], [])
+    sizes: Counter[int] = Counter()
     source_ids, target_ids = SequencesBuilder(), SequencesBuilder()
-    for (source_text, target_text), (source, target) in tokenized_pairs(texts, tokenizer, filters, dropped=dropped):
+    pairs = tokenized_pairs(texts, tokenizer, filters, dropped=dropped, sizes=sizes)
+    for (source_text, target_text), (source, target) in pairs:
         source_ids.append(source)
         target_ids.append(target)
         if keep_text:
@@ -161,7 +167,26 @@ def read_corpus(
     sources = tokenizer.source.restored(source_ids.build(), source_files(texts))
     corpus = Corpus(sources, target_ids.build(), kept if keep_text else None, dropped)
     check_not_empty(corpus, texts)
-    return corpus
+    return replace(corpus, mixture=mixture_of(texts, [sizes[at] for at in range(len(texts))], filters))
+
+
+def mixture_of(texts: Sequence[ParallelText], sizes: Sequence[int], filters: DataConfig | None) -> Mixture | None:
+    """How texts are mixed; None where an epoch takes every pair once.
+
+    Args:
+        texts: one after the other.
+        sizes: their pairs.
+        filters: where given, has the weights of these texts or a temperature, if they are mixed.
+
+    Raises:
+        UserError: where nothing is left of one that is to be mixed.
+    """
+    if filters is None or (filters.weights is None and filters.temperature is None):
+        return None
+    for text, size in zip(texts, sizes, strict=True):
+        if not size:
+            raise UserError(f"{text.files[0]}: no sentence pairs are left of it to mix with others: leave it out")
+    return Mixture(tuple(sizes), filters.weights or tempered(sizes, filters.temperature or 1))
 
 
 def tokenized_pairs(
@@ -170,6 +195,7 @@ def tokenized_pairs(
     filters: DataConfig | None,
     *,
     dropped: dict[str, int],
+    sizes: Counter[int],
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[tuple[Any, str], tuple[Sequence[int], Sequence[int]]]]:
     """Each pair that is kept, and what a corpus stores of it; one pass over the text.
@@ -177,21 +203,23 @@ def tokenized_pairs(
     Args:
         texts, tokenizer, filters: as for `read_corpus`.
         dropped: counts what is not kept, by reason.
+        sizes: counts what is kept, by text.
         check: called now and then; may raise to stop.
     """
     side, of_text = tokenizer.source, tokenizer.source.config.kind == "text"
-    lines = itertools.chain.from_iterable(read_pairs(text, side.config) for text in texts)
+    lines = ((at, pair) for at, text in enumerate(texts) for pair in read_pairs(text, side.config))
     for first in itertools.count(0, CHUNK):
         chunk = list(itertools.islice(lines, CHUNK))
         if not chunk:
             return
         check()
-        sources, targets = zip(*chunk, strict=True)
+        sources, targets = zip(*(pair for _, pair in chunk), strict=True)
         encoded = zip(chunk, side.encode(sources), tokenizer.target.encode(targets), strict=True)
-        for number, (pair, source, target) in enumerate(encoded, first):
+        for number, ((at, pair), source, target) in enumerate(encoded, first):
             if filters and (reason := _reason_to_drop(len(source), len(target), filters, of_text)):
                 dropped[reason] = dropped.get(reason, 0) + 1
             else:
+                sizes[at] += 1
                 yield pair, (side.stored(number, source), target)
 
 

@@ -13,7 +13,9 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,13 +23,13 @@ import torch
 from torch import Tensor
 
 from s2s_cli.config import DataConfig, ParallelText
-from s2s_cli.data.corpus import Corpus, check_not_empty, shards, source_files, tokenized_pairs
+from s2s_cli.data.corpus import Corpus, check_not_empty, mixture_of, shards, source_files, tokenized_pairs
 from s2s_cli.data.features import FeatureSequences
 from s2s_cli.data.sequences import Sentences, Sequences, SequencesWriter, digest
 from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.files import file_sha256, read_regular, sha256, write_atomically
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "corpus.json"
 MOST_MANIFEST_BYTES = 1 << 24
 SIDES = ("source", "target")
@@ -63,11 +65,12 @@ def open_corpus(
         "max_ratio": filters.max_ratio,
         "keep_text": keep_text,
     }
-    corpus = _load(folder, key, texts, tokenizer)
-    if corpus is None:
+    found = _load(folder, key, texts, tokenizer)
+    if found is None:
         begin()
-        corpus = _make(folder, key, texts, tokenizer, filters, check)
-    return corpus
+        found = _make(folder, key, texts, tokenizer, filters, check)
+    corpus, sizes = found
+    return replace(corpus, mixture=mixture_of(texts, sizes, filters))
 
 
 def _make(
@@ -77,11 +80,13 @@ def _make(
     tokenizer: Tokenizer,
     filters: DataConfig,
     check: Callable[[], None],
-) -> Corpus:
+) -> tuple[Corpus, list[int]]:
+    """The corpus, and the pairs of each text."""
     folder.mkdir(parents=True, exist_ok=True)
     hashes = _hashes(texts)
     (folder / MANIFEST).unlink(missing_ok=True)  # from here until it is written again, nothing is here
     dropped: dict[str, int] = {}
+    sizes: Counter[int] = Counter()
     with contextlib.ExitStack() as files:
 
         def writer(name: str, typecode: str) -> SequencesWriter:
@@ -94,29 +99,32 @@ def _make(
         pieces = [writer(f"{side}.ids", "i") for side in SIDES]
         of_text = _sides_of_text(tokenizer) if key["keep_text"] else ()
         words = {SIDES.index(side): writer(f"{side}.text", "B") for side in of_text}
-        for pair, ids in tokenized_pairs(texts, tokenizer, filters, dropped=dropped, check=check):
+        for pair, ids in tokenized_pairs(texts, tokenizer, filters, dropped=dropped, sizes=sizes, check=check):
             for side_writer, row in zip(pieces, ids, strict=True):
                 side_writer.append(row)
             for column, text_writer in words.items():
                 text_writer.append(pair[column].encode())
     content = {**key, "pairs": pieces[0].count, "dropped": dropped, "texts": hashes}
+    content["sizes"] = [sizes[at] for at in range(len(texts))]
     corpus = _map(folder, content, texts, tokenizer)
     check_not_empty(corpus, texts)
     content["arrays"] = _digest(corpus)
     content["sha256"] = _seal(content)
     write_atomically(folder / MANIFEST, json.dumps(content, indent=1).encode())
-    return corpus
+    return corpus, content["sizes"]
 
 
-def _load(folder: Path, key: dict[str, Any], texts: Sequence[ParallelText], tokenizer: Tokenizer) -> Corpus | None:
-    """The corpus, where it is here, undamaged, and was made of this text by these rules."""
+def _load(
+    folder: Path, key: dict[str, Any], texts: Sequence[ParallelText], tokenizer: Tokenizer
+) -> tuple[Corpus, list[int]] | None:
+    """The same, where it is here, undamaged, and was made of this text by these rules."""
     try:
         content = json.loads(read_regular(folder / MANIFEST, MOST_MANIFEST_BYTES))
         if content.pop("sha256") != _seal(content):
             return None
         same = all(content[name] == value for name, value in key.items()) and content["texts"] == _hashes(texts)
         corpus = _map(folder, content, texts, tokenizer) if same else None
-        return corpus if corpus is not None and content["arrays"] == _digest(corpus) else None
+        return (corpus, content["sizes"]) if corpus is not None and content["arrays"] == _digest(corpus) else None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, RecursionError):
         return None
 
