@@ -26,6 +26,7 @@ LAYERS = [
     "config",
     "config_file",
     "device",
+    "processes",
     "data",
     "run",
     "manifest",
