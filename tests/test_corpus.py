@@ -28,7 +28,7 @@ from s2s_cli.data.corpus import (
     train_tokenizer,
     unknown_rate,
 )
-from s2s_cli.data.sequences import Sequences, SequencesBuilder
+from s2s_cli.data.sequences import Sequences, SequencesBuilder, digest
 from s2s_cli.data.tokenizer import Tokenizer, Vocabulary
 from s2s_cli.errors import UserError
 
@@ -233,13 +233,19 @@ def test_a_misaligned_shard_is_named(tmp_path: Path) -> None:
 
 
 @settings(max_examples=50)
-@given(rows=st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=6), max_size=8))
-def test_sequences_hold_what_was_appended(rows: list[list[int]]) -> None:
-    built = sequences(rows)
-    assert len(built) == len(rows)
-    assert [built[i].tolist() for i in range(len(rows))] == rows
-    assert built.lengths(torch.arange(len(rows))).tolist() == [len(row) for row in rows]
-    assert built.items.dtype == torch.int32
+@given(parts=st.lists(st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=6), max_size=8), min_size=1, max_size=4))
+def test_sequences_hold_what_was_appended_in_however_many_parts(parts: list[list[list[int]]]) -> None:
+    rows = [row for part in parts for row in part]
+    alone, joined = sequences(rows), Sequences.joined(map(sequences, parts))
+    assert (len(alone.parts), len(joined.parts)) == (1, len(parts))
+    order = torch.randperm(len(rows))
+    for built in (alone, joined):
+        assert len(built) == len(rows)
+        assert built.total == sum(map(len, rows))
+        assert built.rows(order.tolist()) == [rows[i] for i in order.tolist()]
+        assert built.lengths(order).tolist() == [len(rows[i]) for i in order.tolist()]
+        assert all(part.items.dtype == torch.int32 for part in built.parts)
+    assert digest(joined) == digest(alone)
 
 
 def test_a_fingerprint_changes_with_every_piece_order_and_border() -> None:
@@ -278,7 +284,8 @@ def test_a_corpus_holds_the_pieces_of_every_pair_in_order(
     second = ParallelText(tsv=write(tmp_path / "t.tsv", "ten\tnine\n"))
     corpus = read_corpus([first, second], tokenizer, keep_text=True)
     sources, targets = [*sources, "ten"], [*targets, "nine"]
-    assert corpus.texts == (sources, targets)
+    assert corpus.texts is not None
+    assert [list(side) for side in corpus.texts] == [sources, targets]
     assert [corpus.source[i].tolist() for i in range(len(corpus))] == tokenizer.source.encode(sources)
     assert [corpus.target[i].tolist() for i in range(len(corpus))] == tokenizer.target.encode(targets)
     assert corpus.dropped == {}

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from s2s_cli.config import DataConfig, ParallelText, SourceConfig, TokenizerConfig
 from s2s_cli.data.features import FeatureSequences, FeatureSource, Vectors, open_features
 from s2s_cli.data.mixture import Mixture, tempered
-from s2s_cli.data.sequences import Sequences, SequencesBuilder, digest
+from s2s_cli.data.sequences import Block, Sentences, Sequences, SequencesBuilder, digest
 from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
 from s2s_cli.errors import UserError
 from s2s_cli.files import matching, open_unpacked
@@ -139,6 +139,103 @@ class Corpus:
         return digest(self.source, self.target, *([self.mixture] if self.mixture else []))
 
 
+class Chunk(NamedTuple):
+    """Some pairs of a text, to be tokenized together."""
+
+    shard: str
+    """Where they will belong to."""
+    first: int
+    """The number of the first of them in the text."""
+    pairs: Sequence[tuple[Any, str]]
+
+
+class Tokenized(NamedTuple):
+    """What a corpus stores of a chunk."""
+
+    shard: str
+    lines: int
+    """Pairs before the filters."""
+    columns: dict[str, Block]
+    dropped: Counter[str]
+    """How many pairs are not stored, by reason."""
+
+
+@dataclass(frozen=True)
+class Tokenizing:
+    """Makes of pairs what a corpus stores of them, and a corpus of that."""
+
+    tokenizer: Tokenizer
+    filters: DataConfig | None = None
+    """Where given, pairs with a blank side, too many pieces or too unequal lengths are dropped and counted."""
+    keep_text: bool = False
+    """Store the sentences themselves too."""
+
+    @classmethod
+    def like(cls, files: dict[str, bytes], source: SourceConfig, filters: DataConfig | None, keep_text: bool) -> Self:
+        """The same, in a process that has the tokenizer's files alone."""
+        return cls(Tokenizer.from_files(files, source=source), filters, keep_text)
+
+    @property
+    def of_text(self) -> bool:
+        """Whether sources are sentences."""
+        return self.tokenizer.source.config.kind == "text"
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The names of what is stored, with the typecode of an item."""
+        words = {"source.text": "B", "target.text": "B"} if self.of_text else {"target.text": "B"}
+        return {"source.ids": "i", "target.ids": "i", **(words if self.keep_text else {})}
+
+    def __call__(self, chunk: Chunk) -> Tokenized:
+        source, target, dropped = self.tokenizer.source, self.tokenizer.target, Counter[str]()
+        encoded = zip(
+            source.encode([s for s, _ in chunk.pairs]), target.encode([t for _, t in chunk.pairs]), strict=True
+        )
+        kept: list[tuple[Any, ...]] = []
+        for number, (pair, (src, tgt)) in enumerate(zip(chunk.pairs, encoded, strict=True), chunk.first):
+            if self.filters and (reason := _reason_to_drop(len(src), len(tgt), self.filters, self.of_text)):
+                dropped[reason] += 1
+            else:
+                words = pair[not self.of_text :] if self.keep_text else ()
+                kept.append((source.stored(number, src), tgt, *(side.encode() for side in words)))
+        rows = list(zip(*kept, strict=True)) or [()] * len(self.columns)
+        columns = {name: Block.of(own, code) for (name, code), own in zip(self.columns.items(), rows, strict=True)}
+        return Tokenized(chunk.shard, len(chunk.pairs), columns, dropped)
+
+    def corpus(self, texts: Sequence[ParallelText], stored: Sequence[Stored]) -> Corpus:
+        """The corpus of which that is stored.
+
+        Args:
+            texts: one after the other.
+            stored: of each text.
+
+        Raises:
+            UserError: where nothing is left, or nothing of a text that is to be mixed; as `shards`.
+        """
+        columns = [each.columns for each in stored]
+        sizes = [len(each["target.ids"]) for each in columns]
+        dropped = dict(sum((each.dropped for each in stored), Counter[str]()))
+        if not any(sizes):
+            names = ", ".join(str(path) for text in texts for path in text.files)
+            lost = f"; dropped: {describe_dropped(dropped)}" if dropped else ""
+            raise UserError(f"{names}: no sentence pairs are left to use{lost}")
+        paths = [[shard.source for shard in shards(text) if shard.source] for text in texts]
+        source = self.tokenizer.source.restored([each["source.ids"] for each in columns], paths)
+        target = Sequences.joined(each["target.ids"] for each in columns)
+        corpus = Corpus(source, target, None, dropped, mixture_of(texts, sizes, self.filters))
+        if not self.keep_text:
+            return corpus
+        words = [Sentences(Sequences.joined(each[name] for each in columns)) for name in [*self.columns][2:]]
+        return replace(corpus, texts=(source if isinstance(source, FeatureSequences) else words[0], words[-1]))
+
+
+class Stored(NamedTuple):
+    """What is stored of a text."""
+
+    columns: dict[str, Sequences]
+    dropped: Counter[str]
+
+
 def read_corpus(
     texts: Sequence[ParallelText], tokenizer: Tokenizer, filters: DataConfig | None = None, *, keep_text: bool = False
 ) -> Corpus:
@@ -147,27 +244,39 @@ def read_corpus(
     Args:
         texts: the sets, read one after the other.
         tokenizer: gives the pieces.
-        filters: where given, pairs with a blank side, too many pieces or too unequal lengths are dropped and counted.
-        keep_text: keep the sentences themselves too.
+        filters, keep_text: as for `Tokenizing`.
 
     Raises:
         UserError: where a file is missing, misaligned, not UTF-8, or nothing is left.
     """
-    dropped: dict[str, int] = {}
-    kept: tuple[list[Source], list[str]] = ([], [])
-    sizes: Counter[int] = Counter()
-    source_ids, target_ids = SequencesBuilder(), SequencesBuilder()
-    pairs = tokenized_pairs(texts, tokenizer, filters, dropped=dropped, sizes=sizes)
-    for (source_text, target_text), (source, target) in pairs:
-        source_ids.append(source)
-        target_ids.append(target)
-        if keep_text:
-            kept[0].append(source_text)
-            kept[1].append(target_text)
-    sources = tokenizer.source.restored(source_ids.build(), source_files(texts))
-    corpus = Corpus(sources, target_ids.build(), kept if keep_text else None, dropped)
-    check_not_empty(corpus, texts)
-    return replace(corpus, mixture=mixture_of(texts, [sizes[at] for at in range(len(texts))], filters))
+    tokenizing = Tokenizing(tokenizer, filters, keep_text)
+
+    def read(text: ParallelText) -> Stored:
+        builders = {name: SequencesBuilder(typecode) for name, typecode in tokenizing.columns.items()}
+        dropped = Counter[str]()
+        for found in map(tokenizing, chunks(read_pairs(text, tokenizer.source.config))):
+            for name, builder in builders.items():
+                builder.write(found.columns[name])
+            dropped += found.dropped
+        return Stored({name: builder.build() for name, builder in builders.items()}, dropped)
+
+    return tokenizing.corpus(texts, [read(text) for text in texts])
+
+
+def chunks(pairs: Iterator[tuple[Any, str]], shard: str = "", first: int = 0) -> Iterator[Chunk]:
+    """Pairs in chunks, at least one.
+
+    Args:
+        pairs: of a text.
+        shard: where they will belong to.
+        first: the number of the first of them in the text.
+    """
+    some = list(itertools.islice(pairs, CHUNK))
+    yield Chunk(shard, first, some)
+    while some:
+        first += len(some)
+        if some := list(itertools.islice(pairs, CHUNK)):
+            yield Chunk(shard, first, some)
 
 
 def mixture_of(texts: Sequence[ParallelText], sizes: Sequence[int], filters: DataConfig | None) -> Mixture | None:
@@ -187,53 +296,6 @@ def mixture_of(texts: Sequence[ParallelText], sizes: Sequence[int], filters: Dat
         if not size:
             raise UserError(f"{text.files[0]}: no sentence pairs are left of it to mix with others: leave it out")
     return Mixture(tuple(sizes), filters.weights or tempered(sizes, filters.temperature or 1))
-
-
-def tokenized_pairs(
-    texts: Sequence[ParallelText],
-    tokenizer: Tokenizer,
-    filters: DataConfig | None,
-    *,
-    dropped: dict[str, int],
-    sizes: Counter[int],
-    check: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[tuple[Any, str], tuple[Sequence[int], Sequence[int]]]]:
-    """Each pair that is kept, and what a corpus stores of it; one pass over the text.
-
-    Args:
-        texts, tokenizer, filters: as for `read_corpus`.
-        dropped: counts what is not kept, by reason.
-        sizes: counts what is kept, by text.
-        check: called now and then; may raise to stop.
-    """
-    side, of_text = tokenizer.source, tokenizer.source.config.kind == "text"
-    lines = ((at, pair) for at, text in enumerate(texts) for pair in read_pairs(text, side.config))
-    for first in itertools.count(0, CHUNK):
-        chunk = list(itertools.islice(lines, CHUNK))
-        if not chunk:
-            return
-        check()
-        sources, targets = zip(*(pair for _, pair in chunk), strict=True)
-        encoded = zip(chunk, side.encode(sources), tokenizer.target.encode(targets), strict=True)
-        for number, ((at, pair), source, target) in enumerate(encoded, first):
-            if filters and (reason := _reason_to_drop(len(source), len(target), filters, of_text)):
-                dropped[reason] = dropped.get(reason, 0) + 1
-            else:
-                sizes[at] += 1
-                yield pair, (side.stored(number, source), target)
-
-
-def source_files(texts: Sequence[ParallelText]) -> list[Path]:
-    """The files of sources, but for those in TSVs."""
-    return [shard.source for text in texts for shard in shards(text) if shard.source is not None]
-
-
-def check_not_empty(corpus: Corpus, texts: Sequence[ParallelText]) -> None:
-    """Raises `UserError` where no pair is left."""
-    if not len(corpus):
-        names = ", ".join(str(path) for text in texts for path in text.files)
-        lost = f"; dropped: {describe_dropped(corpus.dropped)}" if corpus.dropped else ""
-        raise UserError(f"{names}: no sentence pairs are left to use{lost}")
 
 
 def _reason_to_drop(source: int, target: int, filters: DataConfig, comparable: bool) -> str | None:
@@ -275,7 +337,8 @@ def train_tokenizer(texts: Sequence[ParallelText], config: TokenizerConfig, sour
 
 def unknown_rate(sequences: Sequences, unk: int) -> float:
     """Share of pieces that are the unknown piece, from 0 to 1."""
-    return float((sequences.items == unk).double().mean()) if sequences.items.numel() else 0.0
+    unknown = sum(int((part.items == unk).sum()) for part in sequences.parts)
+    return unknown / sequences.total if sequences.total else 0.0
 
 
 def count_overlap(train: Sequence[ParallelText], held_out: ParallelText) -> int:

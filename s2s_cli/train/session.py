@@ -183,7 +183,7 @@ def _read_corpora(
     valid_corpus = read_corpus([data.valid], tokenizer, keep_text=True)
     sizes = " and ".join(f"{len(vocabulary):,}" for vocabulary in tokenizer.vocabularies.values())
     observer.info(
-        f"data: {len(train_corpus):,} training pairs ({train_corpus.target.items.numel():,} target pieces), "
+        f"data: {len(train_corpus):,} training pairs ({train_corpus.target.total:,} target pieces), "
         f"{len(valid_corpus):,} for validation; vocabulary {sizes}"
     )
     if train_corpus.mixture:
