@@ -54,7 +54,10 @@ class SourceConfig(Section):
 
 
 class ParallelText(Section):
-    """Sentence pairs: two text files (one sentence a line) or one TSV (source, tab, target); `.gz` is read too."""
+    """Sentence pairs: two text files (one sentence a line) or one TSV (source, tab, target), `.gz` and `.zst` too.
+
+    A name may stand for several files, as in `part-*.en.gz`: see docs/data.md.
+    """
 
     name: str = "test"
     """What to call a test set, for `s2s evaluate --test NAME`."""
@@ -74,8 +77,15 @@ class ParallelText(Section):
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that must exist."""
+        """The names of its files, each of which may stand for several."""
         return tuple(path for path in (self.source, self.target, self.tsv) if path is not None)
+
+
+class TrainingText(ParallelText):
+    """A text to train on, and its part of an epoch where several are mixed."""
+
+    weight: Annotated[float, Field(gt=0)] | None = None
+    """An epoch's pairs are divided among the texts in proportion to this; all have a weight, or none."""
 
 
 def _as_list(value: Any) -> Any:
@@ -83,8 +93,8 @@ def _as_list(value: Any) -> Any:
 
 
 # A before-validator leaves JSON mode, where strictness refuses a list as a tuple and a string as a path.
-_Some = Annotated[tuple[ParallelText, ...], Field(min_length=1)]
-OneOrMore = Annotated[_Some, BeforeValidator(_as_list, json_schema_input_type=ParallelText | _Some)]
+_Some = Annotated[tuple[TrainingText, ...], Field(min_length=1)]
+OneOrMore = Annotated[_Some, BeforeValidator(_as_list, json_schema_input_type=TrainingText | _Some)]
 NoneOrMore = Annotated[
     tuple[ParallelText, ...],
     BeforeValidator(_as_list, json_schema_input_type=ParallelText | tuple[ParallelText, ...]),
@@ -95,7 +105,10 @@ class DataConfig(Section):
     """Which text to train, validate and test on."""
 
     train: OneOrMore
-    """Training text; several sets are read one after the other."""
+    """Training text. Of several, an epoch takes every pair once, unless they have weights or a temperature."""
+    temperature: Annotated[float, Field(ge=1, le=1000)] | None = None
+    """An epoch's pairs are divided among the texts in proportion to n ** (1 / this), n being a text's pairs: 1 is their
+    own proportion, and the higher it is the more is drawn of small ones (Arivazhagan et al. 2019; 5 there)."""
     valid: ParallelText
     """Validation text, decoded every `training.validate_every`."""
     test: NoneOrMore = ()
@@ -104,6 +117,20 @@ class DataConfig(Section):
     """Training pairs with more pieces or feature vectors than this on a side are dropped."""
     max_ratio: Annotated[float, Field(ge=1)] = 9.0
     """Training pairs of text are dropped where one side has this many times the pieces of the other."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        weighted = [text.weight is not None for text in self.train]
+        if any(weighted) and not all(weighted):
+            raise ValueError(f"train: give every text a weight, or none (train.{weighted.index(False)} has none)")
+        if any(weighted) and self.temperature is not None:
+            raise ValueError("the texts of train have weights: leave them out, or temperature")
+        return self
+
+    @property
+    def weights(self) -> tuple[float, ...] | None:
+        """Those of the training texts, where they have any."""
+        return tuple(text.weight for text in self.train if text.weight is not None) or None
 
 
 class SamplingConfig(Section):

@@ -16,6 +16,7 @@ from s2s_cli import yaml12
 from s2s_cli.config import CHANGEABLE, Config
 from s2s_cli.config_section import Section
 from s2s_cli.errors import UserError, suggest
+from s2s_cli.files import names_files
 from s2s_cli.yaml12 import KeyPath
 
 MOST_PROBLEMS = 20
@@ -225,7 +226,7 @@ def _refuse_missing_files(
     problems = []
 
     def look(path: Path, at: KeyPath) -> Path:
-        if not path.is_file() and at != ("training", "init_from"):
+        if at != ("training", "init_from") and not names_files(path):
             key = ".".join(map(str, _words(at)))
             problems.append(f"{_where(at, lines, name, from_options)}: {key}: no such file: {path}")
         return path

@@ -151,6 +151,10 @@ def test_missing_files_are_named_with_line_and_key(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_config(path, files_exist=True)
     assert str(caught.value) == f"{path}:2: data.train.target: no such file: {tmp_path / 'gone'}"
+    (tmp_path / "gone-1").touch()
+    with pytest.raises(UserError, match=r"data\.train\.target: no such file: .*/gon\[a-d\]-\*$"):
+        load_config(path, ["data.train.target=gon[a-d]-*"], files_exist=True)
+    load_config(path, [f"data.train.target={tmp_path}/gon[d-f]-*"], files_exist=True)
 
 
 def test_of_many_problems_the_first_are_told(tmp_path: Path) -> None:
@@ -281,6 +285,7 @@ def test_an_unknown_key_in_a_single_text_is_refused_with_its_own_line(tmp_path: 
         ("    - {tsv: b.tsv}", "    - {tsv: 5}", "data.train.1.tsv", "string"),
         ("    - {tsv: b.tsv}", "    - {tsv: b.tsv, source: c}", "data.train.1", "either source and target, or tsv"),
         ("    - {tsv: b.tsv}", "    - {source: c}", "data.train.1", "either source and target, or tsv"),
+        ("    - {tsv: b.tsv}", "    - {tsv: b.tsv, weight: 0}", "data.train.1.weight", "greater than 0"),
         ("    - {tsv: b.tsv}", "    - {}", "data.train.1", "either source and target, or tsv"),
         ("  clip_norm: null", "  clip_norm: 0", "training.clip_norm", "greater than 0"),
         (
@@ -309,6 +314,15 @@ def test_a_refusal_names_keys_only_as_they_are_written(tmp_path: Path, value: st
     text = FULL.replace("validate_every: epoch", f"validate_every: {value}").replace("{bleu: 30", "{blue: 30")
     keys = re.findall(r"(?m)^FILE:\d+: ([^ ]*?):? ", refusal(tmp_path, text))
     assert set(keys) == {"training.validate_every", "evaluation.min.blue"}
+
+
+def test_texts_are_mixed_by_weights_or_by_a_temperature(tmp_path: Path) -> None:
+    text = FULL.replace("{tsv: b.tsv}", "{tsv: b.tsv, weight: 2}")
+    assert "give every text a weight, or none (train.0 has none)" in refusal(tmp_path, text)
+    assert read(tmp_path, text, "data.train.0.weight=0.5").data.weights == (0.5, 2)
+    assert "have weights" in refusal(tmp_path, text, "data.train.0.weight=0.5", "data.temperature=5")
+    assert read(tmp_path, FULL, "data.temperature=5").data.weights is None
+    assert "unknown key data.valid.weight" in refusal(tmp_path, FULL, "data.valid.weight=1")
 
 
 def test_a_missing_section_is_named(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ LAYERS = [
     "config",
     "config_file",
     "device",
+    "processes",
     "data",
     "run",
     "manifest",

@@ -14,7 +14,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, overload
 
@@ -52,13 +51,12 @@ class FeatureFile:
         UserError: where it cannot be read, or is not laid out as the head of this module says.
     """
 
-    def __init__(self, path: Path, size: int | None = None, sha256: str | None = None) -> None:
+    def __init__(self, path: Path, size: int | None = None) -> None:
         """Args:
         path: names the format by its ending.
         size: the width that the vectors must have; default: any.
-        sha256: of its content, where that is known.
         """
-        self.path, self._sha256 = path, sha256
+        self.path = path
         if path.suffix not in FORMATS:
             raise UserError(f"{path}: feature vectors are read from files that end in {' or '.join(FORMATS)}")
         try:
@@ -98,7 +96,7 @@ class FeatureFile:
     @cached_property
     def sha256(self) -> str:
         """Of the file's content."""
-        return self._sha256 or file_sha256(self.path)
+        return file_sha256(self.path)
 
 
 @cache
@@ -263,10 +261,15 @@ class FeatureSource:
         return tuple((number,) for number in range(max(1, len(row))))
 
     def stored(self, number: int, row: Any) -> Sequence[int]:
-        """What a corpus stores of its n-th source: n."""
+        """What a corpus stores of the n-th source of a text: n."""
         return (number,)
 
-    def restored(self, stored: Sequences, paths: Sequence[Path], hashes: Sequence[str] = ()) -> FeatureSequences:
+    def restored(self, stored: Sequence[Sequences], paths: Sequence[Sequence[Path]]) -> FeatureSequences:
         """The sources of which that was stored."""
-        known = zip_longest(paths, hashes)
-        return FeatureSequences([FeatureFile(path, self.size, sha256) for path, sha256 in known], stored.items)
+        files, kept, first = list[FeatureFile](), list[Tensor](), 0
+        for text, text_paths in zip(stored, paths, strict=True):
+            kept += [part.items + first for part in text.parts]
+            own = [FeatureFile(path, self.size) for path in text_paths]
+            first += sum(len(file.lengths) for file in own)
+            files += own
+        return FeatureSequences(files, torch.cat(kept))

@@ -72,17 +72,14 @@ class SourceSide(Protocol):
         """The words of each position of a row, that stands for a source or its beginning."""
 
     def stored(self, number: int, row: Any) -> Sequence[int]:
-        """What a corpus stores of its n-th source."""
+        """What a corpus stores of the n-th source of a text."""
 
-    def restored(
-        self, stored: Sequences, paths: Sequence[Path], hashes: Sequence[str] = ()
-    ) -> Sequences | FeatureSequences:
-        """The sources of some files, of which that was stored.
+    def restored(self, stored: Sequence[Sequences], paths: Sequence[Sequence[Path]]) -> Sequences | FeatureSequences:
+        """The sources of some texts, of which that was stored.
 
         Args:
-            stored: of their sources, in one row.
-            paths: the files.
-            hashes: their SHA-256, where those are known.
+            stored: of each text.
+            paths: the files of its sources.
         """
 
 
@@ -174,9 +171,9 @@ class Vocabulary:
         """The pieces."""
         return row
 
-    def restored(self, stored: Sequences, paths: Sequence[Path], hashes: Sequence[str] = ()) -> Sequences:
+    def restored(self, stored: Sequence[Sequences], paths: Sequence[Sequence[Path]]) -> Sequences:
         """The pieces."""
-        return stored
+        return Sequences.joined(stored)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of piece ids, as one line."""
