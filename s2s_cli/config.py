@@ -214,7 +214,7 @@ class TrainingConfig(Section):
     batch_tokens: Positive = 4096
     """Tokens (or feature vectors) a batch holds, padding included, on the longer of its two sides."""
     accumulate: Positive = 1
-    """Batches whose gradients make one update."""
+    """Batches whose gradients make one update, on however many workers."""
     optimizer: OptimizerName = "adam"
     """adam (Kingma and Ba 2015), adamw (Loshchilov and Hutter 2019) or sgd."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
@@ -252,6 +252,8 @@ class TrainingConfig(Section):
     """Checkpoints kept beside the best one."""
     max_skips: Positive = 5
     """Updates in a row that may be skipped because the loss was not finite."""
+    worker_timeout: Annotated[float, Field(gt=0, le=86_400)] = 600
+    """Seconds after which a worker that does not answer the others is given up (docs/scaling.md)."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """Everything random follows from this."""
     precision: Precision = "auto"
@@ -356,5 +358,14 @@ class Config(Section):
 # Of these keys, a run that goes on may have other values than when it began: they say how long, or what to keep.
 CHANGEABLE = frozenset(
     f"training.{key}"
-    for key in ("max_steps", "max_epochs", "max_minutes", "patience", "keep_last", "log_every", "samples")
+    for key in (
+        "max_steps",
+        "max_epochs",
+        "max_minutes",
+        "patience",
+        "keep_last",
+        "log_every",
+        "samples",
+        "worker_timeout",
+    )
 )

@@ -30,6 +30,7 @@ LAYERS = [
     "config_file",
     "device",
     "processes",
+    "distributed",
     "data",
     "run",
     "manifest",
