@@ -64,7 +64,7 @@ def shared(translator: Translator, load: Load, form: Format, workers: int, watch
     if workers == 1:
         return alone(translator, form, watches)
     if watches:
-        raise UserError("--attention and --show-attention see what this process does: leave out them, or --workers")
+        raise UserError("--attention and --show-attention see what this process does: leave them out, or --workers")
     return partial(_share, partial(_alike, load, translator.wishes, translator.keep_attention), form, workers)
 
 
