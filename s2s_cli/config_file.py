@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from s2s_cli import yaml12
-from s2s_cli.config import CHANGEABLE, Config, Section
+from s2s_cli.config import CHANGEABLE, Config
+from s2s_cli.config_section import Section
 from s2s_cli.errors import UserError, suggest
 from s2s_cli.yaml12 import KeyPath
 

@@ -32,12 +32,14 @@ from s2s_cli.config import (
     TokenizerConfig,
 )
 from s2s_cli.data import corpus as corpora
+from s2s_cli.data import features, store
 from s2s_cli.data.batches import Batch, Sampler, make_batch
 from s2s_cli.data.corpus import Corpus, read_corpus, read_pairs, train_tokenizer
 from s2s_cli.data.features import FeatureFile, FeatureSequences, FeatureSource, open_features
 from s2s_cli.data.store import open_corpus
 from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
 from s2s_cli.errors import UserError
+from s2s_cli.files import file_sha256
 from s2s_cli.forced import attention_maps, losses
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.translate.translator import Translator
@@ -334,6 +336,25 @@ def test_the_stored_corpus_is_the_one_in_memory_and_notices_other_features(
     toy.write_vectors(tmp_path / "a.safetensors", items([(0, 40, 1, 5, 7)[n % 5] for n in range(30)], seed=2))
     assert opened().fingerprint != wanted.fingerprint
     assert len(made) == 2
+
+
+def test_the_store_reads_a_file_of_features_once_to_hash_it(
+    tmp_path: Path, text: ParallelText, pieces: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+
+    def counted(path: Path) -> str:
+        hashed.append(path)
+        return file_sha256(path)
+
+    monkeypatch.setattr(store, "file_sha256", counted)
+    monkeypatch.setattr(features, "file_sha256", counted)
+    for _ in ("made", "loaded"):
+        hashed.clear()
+        found = open_corpus(tmp_path / "corpus", [text], pieces, rules(text))
+        assert isinstance(found.source, FeatureSequences)
+        assert found.source.files[0].sha256 == file_sha256(found.source.files[0].path)
+        assert sorted(hashed) == sorted(text.files)
 
 
 @pytest.mark.parametrize("lines", [29, 31])

@@ -112,6 +112,17 @@ def test_promises_are_kept(block: int, make: Callable[..., Translator]) -> None:
                 assert not stands(text, found.text), (seed, entry, found.text)
 
 
+@pytest.mark.parametrize("beam", [1, 4])
+def test_forced_words_count_in_the_least_length(beam: int, make: Callable[..., Translator]) -> None:
+    """The limit leaves room for whichever is more, and no more than that."""
+    entries = [Entry(source, prefix="de", force=("sun ton", "abe"), forbid=("in",)) for source in WORDS]
+    for least in (2, 16, 25):
+        translator = make(beam=beam, min_length=least, max_length=40, max_length_ratio=0.1)
+        for (found,) in translator.translate(entries):
+            assert found.text.startswith("de") and stands("sun ton", found.text) and stands("abe", found.text)
+            assert found.length == least + 1 or (least == 2 and found.length > 4)
+
+
 def test_alignments_count_the_words_that_are_written(make: Callable[..., Translator]) -> None:
     draw = random.Random(4)
     kept = ["http://x.org/Ä?q=1", "12,5", "<b i>", "☃Ü"]
@@ -191,9 +202,29 @@ def test_damaged_terminology_names_its_line(tmp_path: Path) -> None:
             read_terms(path)
 
 
-def test_words_of_a_source_for_each_piece() -> None:
-    assert source_words("Der  Ünï, ok", [" der", " ü", "nï", ",", " ok"]) == ["Der", "Ünï", "Ünï", "Ünï", "ok"]
-    assert source_words("ab ☃", [" ", "ab", " ", "☃"]) == ["ab", "ab", "☃", "☃"]
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a  (Ünï), a", {"a", "Ünï"}),
+        ("☃ a “...”", {"☃", "a", "“...”"}),
+        ("ab\u200bin ½ a", {"ab\u200bin", "½", "a"}),  # normalization parts the one, and writes the other with three
+        ("ＡＢ ab", {"ＡＢ", "ab"}),
+        (" abe ", {"abe"}),
+    ],
+)
+def test_words_of_a_source_are_those_that_were_given(text: str, words: set[str], vocabulary: Vocabulary) -> None:
+    found = source_words(text, vocabulary.spans(text))
+    assert {one for several in found for one in several.split()} == words
+    assert len(found) == len(vocabulary.encode([text])[0])
+    numbered = vocabulary.words(text, vocabulary.encode([text])[0])[:-1]
+    for copied, held in zip(found, numbered, strict=True):
+        assert copied in " ".join(text.split()[word] for word in held)
+
+
+def test_of_a_script_without_spaces_a_piece_is_what_it_stands_for() -> None:
+    assert source_words("東京に ab", [(0, 0), (0, 2), (2, 3), (3, 5), (5, 6)]) == ["東京", "東京", "に", "ab", "ab"]
+    assert source_words("東京", [(0, 0), (0, 0), (0, 1), (1, 1), (1, 2)]) == ["東", "東", "東", "京", "京"]
+    assert source_words("", []) == []
 
 
 @pytest.fixture(scope="module")

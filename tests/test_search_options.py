@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import toy
 
-from s2s_cli.config import _LOOKED_AT_BY
+from s2s_cli.config_decoding import _LOOKED_AT_BY
 from s2s_cli.errors import UserError
 from s2s_cli.search.searches import SEARCHES
 
@@ -243,6 +243,23 @@ def test_mbr_can_be_left_out_of_a_run_that_has_it(runs: Path) -> None:
     assert len(with_it) == len(without) == 4 * COUNT
     scores = [float(row.rsplit(" ||| ", 1)[1]) for row in without[:4]]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_the_utility_stands_beside_the_score_wherever_that_does(runs: Path) -> None:
+    options = "--search", "sampling", "--samples", 9, "--mbr"
+    rows = [row.split(" ||| ") for row in translate(runs, *options, "--n-best", 3)]
+    for number in range(COUNT):
+        found = [float(utility) for index, _, _, utility in rows if index == str(number)]
+        assert len(found) == 3 and found == sorted(found, reverse=True)
+        assert max(found) > 0 or number == 1, "the blank line"
+    (runs / "rows.jsonl").write_text("".join(f'{{"source": "{line}"}}\n' for line in LINES.decode().splitlines()))
+    json_lines = "--input", runs / "rows.jsonl", "--format", "jsonl"
+    several = [json.loads(line) for line in translate(runs, *options, "--n-best", 3, *json_lines)]
+    told = [[f"{one[name]:.4f}" for name in ("score", "utility")] for line in several for one in line["translations"]]
+    assert told == [row[2:] for row in rows]
+    for line, own in zip(translate(runs, *options, "--scores", *json_lines), several, strict=True):
+        assert json.loads(line)["utility"] == pytest.approx(own["translations"][0]["utility"], abs=1e-4)
+    assert "utility" not in "".join(translate(runs, *options[:-1], "--n-best", 3, "--scores", *json_lines))
 
 
 def test_features_are_sampled_by_what_they_hold(runs: Path, tmp_path: Path) -> None:

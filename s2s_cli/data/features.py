@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, overload
 
@@ -51,12 +52,13 @@ class FeatureFile:
         UserError: where it cannot be read, or is not laid out as the head of this module says.
     """
 
-    def __init__(self, path: Path, size: int | None = None) -> None:
+    def __init__(self, path: Path, size: int | None = None, sha256: str | None = None) -> None:
         """Args:
         path: names the format by its ending.
         size: the width that the vectors must have; default: any.
+        sha256: of its content, where that is known.
         """
-        self.path = path
+        self.path, self._sha256 = path, sha256
         if path.suffix not in FORMATS:
             raise UserError(f"{path}: feature vectors are read from files that end in {' or '.join(FORMATS)}")
         try:
@@ -96,7 +98,7 @@ class FeatureFile:
     @cached_property
     def sha256(self) -> str:
         """Of the file's content."""
-        return file_sha256(self.path)
+        return self._sha256 or file_sha256(self.path)
 
 
 @cache
@@ -264,6 +266,7 @@ class FeatureSource:
         """What a corpus stores of its n-th source: n."""
         return (number,)
 
-    def restored(self, stored: Sequences, paths: Sequence[Path]) -> FeatureSequences:
+    def restored(self, stored: Sequences, paths: Sequence[Path], hashes: Sequence[str] = ()) -> FeatureSequences:
         """The sources of which that was stored."""
-        return FeatureSequences([FeatureFile(path, self.size) for path in paths], stored.items)
+        known = zip_longest(paths, hashes)
+        return FeatureSequences([FeatureFile(path, self.size, sha256) for path, sha256 in known], stored.items)

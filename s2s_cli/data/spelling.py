@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from s2s_cli.data.words import Spans
+from s2s_cli.data.words import Spans, words_of
 
 SPACE = "\u2581"
 """What SentencePiece writes for a space."""
@@ -157,26 +157,25 @@ class Spelling:
         return text + decoder.decode(b"", final=True), spans
 
 
-def source_words(text: str, written: Sequence[str]) -> list[str]:
-    """For each piece of a source the words that it is part of, without the marks around them.
+def source_words(text: str, spans: Spans) -> list[str]:
+    """For each piece of a text the words that it is part of, as they are given, without the marks around them; in a
+    script that does not set words apart, what it stands for.
 
     Args:
-        text: as it was given; its own words are meant where the pieces have as many.
-        written: what each piece stands for, after normalization.
+        text: as it was given, whatever normalization makes of it.
+        spans: of its pieces. One without characters, as a bare boundary or the first bytes of a character, stands for
+            what follows.
     """
-    joined = "".join(written)
-    own, found, end = text.split(), joined.split(), 0
-    given = own if len(own) == len(found) else found
-    words = []
-    for piece in written:
-        begin, end = end + len(piece) - len(piece.lstrip(" ")), end + len(piece)
-        if any(map(is_unspaced, piece)):
-            words.append(piece.strip())
-            continue
-        before = len(joined[:begin].split()) - (begin > 0 and joined[begin - 1] != " ")
-        chosen = " ".join(given[before : before + max(1, len(piece.split()))])
-        words.append(_bare(chosen))
-    return words
+    following, filled = (len(text), len(text)), []
+    for begin, end in reversed(spans):
+        if text[begin:end].strip():
+            following = begin, end
+        filled.append(following)
+    given, found = text.split(), []
+    for (begin, end), held in zip(filled[::-1], words_of(text, filled[::-1]), strict=True):
+        piece = text[begin:end].strip()
+        found.append(piece if any(map(is_unspaced, piece)) else _bare(" ".join(given[word] for word in held)))
+    return found
 
 
 def _bare(word: str) -> str:

@@ -14,6 +14,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -136,7 +137,10 @@ def _map(folder: Path, content: dict[str, Any], texts: Sequence[ParallelText], t
             raise ValueError(f"{folder / name}: not of the size that {MANIFEST} tells")
         return Sequences(items, offsets)
 
-    source = tokenizer.source.restored(sequences("source.ids", torch.int32), source_files(texts))
+    files = chain.from_iterable(text.files for text in texts)
+    known = dict(zip(files, chain.from_iterable(content["texts"]), strict=True))
+    paths, stored = source_files(texts), sequences("source.ids", torch.int32)
+    source = tokenizer.source.restored(stored, paths, [known[path] for path in paths])
     target = sequences("target.ids", torch.int32)
     if not content["keep_text"]:
         return Corpus(source, target, None, content["dropped"])

@@ -100,7 +100,7 @@ class _Items(ABC):
 
 
 class Text(_Items):
-    """Lines of text; with `n_best` over one, each gives that many `index ||| text ||| score`."""
+    """Lines of text; with `n_best` over one each gives that many `index ||| text ||| score`, and a utility if any."""
 
     def render(self, index: int, item: Item, translations: Sequence[list[Translation]]) -> str:
         return "".join(f"{self._told(index, one)}\n" for one in self.style.best(item, translations))
@@ -108,7 +108,7 @@ class Text(_Items):
     def _told(self, index: int, translation: Translation) -> str:
         text = translation.text
         if self.style.n_best > 1:
-            text = f"{index} ||| {text} ||| {translation.score:.4f}"
+            text = " ||| ".join([str(index), text, *_ranked_by(translation)])
         return text + self.style.shown.suffix(translation)
 
     def line(self, number: int, line: bytes, notices: Notices) -> Item:
@@ -116,7 +116,7 @@ class Text(_Items):
 
 
 class Tsv(_Items):
-    """Lines of which the first column is translated: each gets a column more, and with `n_best` over one the score."""
+    """Lines of which the first column is translated: a column is added, and with `n_best` over one also its figures."""
 
     def render(self, index: int, item: Item, translations: Sequence[list[Translation]]) -> str:
         return "".join(f"{item.given}\t{self._told(one)}\n" for one in self.style.best(item, translations))
@@ -124,7 +124,7 @@ class Tsv(_Items):
     def _told(self, translation: Translation) -> str:
         text = translation.text.replace("\t", " ")
         if self.style.n_best > 1:
-            text += f"\t{translation.score:.4f}"
+            text = "\t".join([text, *_ranked_by(translation)])
         return text + self.style.shown.suffix(translation)
 
     def line(self, number: int, line: bytes, notices: Notices) -> Item:
@@ -149,7 +149,10 @@ class JsonLines(_Items):
         best, told = self.style.best(item, translations), self.style.shown.fields
         if self.style.n_best == 1:
             return {"translation": best[0].text, **told(best[0])}
-        every = [{"text": one.text, "score": round(one.score, 4), **told(one)} for one in best]
+        every = [
+            {"text": one.text, **{name: round(figure, 4) for name, figure in one.ranked_by.items()}, **told(one)}
+            for one in best
+        ]
         return {"translation": best[0].text, "translations": every}
 
     def line(self, number: int, line: bytes, notices: Notices) -> Item:
@@ -183,6 +186,10 @@ def _repaired(line: bytes, notices: Notices) -> Entry:
     if changed:
         notices.add(repaired=1)
     return entry
+
+
+def _ranked_by(translation: Translation) -> list[str]:
+    return [f"{figure:.4f}" for figure in translation.ranked_by.values()]
 
 
 def _text(members: Mapping[str, Member], name: str) -> str:
