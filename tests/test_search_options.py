@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import toy
 
+from s2s_cli.config_decoding import _LOOKED_AT_BY
 from s2s_cli.errors import UserError
+from s2s_cli.search.searches import SEARCHES
 
 LINES = b"copy a b\n\nreverse c d e f\ncopy a b\ncopy h g f e\nreverse a\n"
 COUNT = LINES.count(b"\n")
@@ -28,6 +30,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         "sampling": {"decoding": {"search": "sampling", "samples": 4, "n_best": 4, "top_k": 9, "seed": 5, "mbr": True}},
         "sampling validated": {"decoding": {"search": "sampling", "top_p": 0.9}, "training__validation_beam": 2},
+        "features": toy.of_features(),
     }
     for name, changes in own.items():
         short = {"training__max_steps": 4, "training__validate_every": 4}
@@ -134,21 +137,14 @@ def test_an_ensemble_searches_in_every_way(options: tuple[object, ...], runs: Pa
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--top-k", 5), "top_k has no use with search beam: leave it out, or set search to sampling"),
-        (("--temperature", 0.5), "set search to sampling"),
-        (("--samples", 5), "set search to sampling"),
-        (("--seed", 5), "set search to sampling"),
-        (("--diversity", 2), "set search to diverse"),
-        (("--search", "sampling", "--beam-groups", 2), "set search to diverse"),
-        (("--search", "sampling", "--beam", 3), "set search to beam or diverse"),
-        (("--search", "sampling", "--stopping", "exact"), "set search to beam or diverse"),
         (("--search", "sampling", "--samples", 3, "--n-best", 4), "raise samples, or lower n_best"),
         (("--search", "sampling", "--samples", 1, "--mbr"), "raise samples"),
-        (("--beam", 1, "--mbr"), "raise beam"),
         (("--search", "diverse", "--beam", 5, "--beam-groups", 2), "set beam to 4"),
         (("--search", "diverse", "--beam", 3, "--beam-groups", 7), "set beam to 7"),
         (("--min-length", 9, "--max-length", 9), "lower min_length, or raise max_length"),
         (("--min-length-ratio", 3, "--max-length-ratio", 2), "lower the one, or raise the other"),
+        (("--mbr", "--beam", 1), "raise beam, now 1"),
+        (("--n-best", 3), "raise beam, or lower n_best"),
         (("--search", "samplign"), "did you mean 'sampling'?"),
         (("--normalization", "averge"), "did you mean 'average'?"),
         (("--stopping", "never"), "known: early, full, exact"),
@@ -161,6 +157,68 @@ def test_an_ensemble_searches_in_every_way(options: tuple[object, ...], runs: Pa
 )
 def test_contradictions_are_refused_in_one_line(options: tuple[object, ...], words: str, runs: Path) -> None:
     assert words in refusal(runs, *options)
+
+
+OTHER = {
+    **{"beam": 3, "stopping": "exact", "beam_groups": 2, "diversity": 2, "samples": 5, "temperature": 0.5, "top_k": 5},
+    **{"top_p": 0.5, "min_p": 0.5, "seed": 5},
+}
+USELESS = [(search, key) for key, useful in _LOOKED_AT_BY.items() for search in SEARCHES if search not in useful]
+
+
+@pytest.mark.parametrize(("search", "key"), USELESS)
+def test_what_a_search_does_not_look_at_is_refused(search: str, key: str, runs: Path) -> None:
+    told = refusal(runs, "--search", search, f"--{key.replace('_', '-')}", OTHER[key])
+    searches = " or ".join(_LOOKED_AT_BY[key])
+    assert told == f"decoding: {key} has no use with search {search}: leave it out, or set search to {searches}"
+
+
+TO_FILE = ("--output", "out")
+VECTORS = ("--input", "test.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        ("plain", ("--fresh",), "only a translation of an --input FILE to an --output FILE"),
+        ("plain", ("--fresh", *TO_FILE, "--attention", "a.npz"), "without --attention and --show-attention"),
+        ("plain", ("--fresh", *TO_FILE, "--show-attention"), "without --attention and --show-attention"),
+        ("plain", ("--workers", 2, "--attention", "a.npz"), "leave them out, or --workers"),
+        ("plain", ("--workers", 2, "--show-attention"), "leave them out, or --workers"),
+        ("plain", ("--attention", "a.npz", "--output", "a.npz"), "--output and --attention: both would write a.npz"),
+        ("plain", ("--field", "text"), "add --format jsonl"),
+        ("plain", ("--format", "tsv", "--field", "text"), "add --format jsonl"),
+        ("plain", ("--format", "jsonl", "--field", "force"), "give the source another name"),
+        ("plain", ("--language", "de"), "add --split"),
+        ("plain", ("--split", "--n-best", 2), "join the best with --n-best 1"),
+        ("plain", ("--split", "--prefix", "prefixes"), "leave one out"),
+        ("plain", ("--force", "a b", "--forbid", "b"), "'a b' is forced (or kept), but 'b' in it is forbidden"),
+        ("plain", ("--terminology", "terms", "--forbid", "c"), "'b c' is forced (or kept), but 'c' in it is"),
+        ("plain", ("--keep-pattern", "[a-h]", "--forbid", "a"), "'a' is forced (or kept), but 'a' in it is"),
+        ("plain", ("--prefix", "prefixes", "--forbid", "b"), "line 1: the prefix 'b' holds 'b', which is forbidden"),
+        ("plain", VECTORS, "this model reads lines of text"),
+        ("greedy", ("--copy-unknown",), "--copy-unknown needs attention"),
+        ("greedy", ("--alignments",), "--alignments: this model has no attention"),
+        ("greedy", ("--attention", "a.npz"), "--attention: this model has no attention"),
+        ("greedy", ("--show-attention",), "--show-attention: this model has no attention"),
+        ("features", (*VECTORS, "--split"), "--split divides text"),
+        ("features", (*VECTORS, "--format", "tsv"), "take text or jsonl"),
+        ("features", (*VECTORS, "--format", "jsonl", "--field", "text"), "--field names text"),
+        ("features", (*VECTORS, "--keep", "urls"), "need a source of text"),
+        ("features", (*VECTORS, "--terminology", "terms"), "need a source of text"),
+        ("features", (*VECTORS, "--copy-unknown"), "need a source of text"),
+        ("features", (), "feature vectors are read from files that end in .npy or .safetensors"),
+    ],
+    ids=str,
+)
+def test_options_that_contradict_each_other_or_the_model_are_refused(
+    model: str, options: tuple[object, ...], words: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs)
+    Path("prefixes").write_text("b\n" * len(Path("test.src").read_text().splitlines()))
+    Path("terms").write_text("a\tb c\n")
+    assert words in refusal(runs, *options, model=model)
+    assert not any(Path(name).exists() for name in ("out", "out.part", "a.npz"))
 
 
 def test_the_command_itself(runs: Path) -> None:
@@ -204,17 +262,16 @@ def test_the_utility_stands_beside_the_score_wherever_that_does(runs: Path) -> N
     assert "utility" not in "".join(translate(runs, *options[:-1], "--n-best", 3, "--scores", *json_lines))
 
 
-def test_features_are_sampled_by_what_they_hold(tmp_path: Path) -> None:
-    path = toy.write_config(tmp_path, **toy.of_features(training__max_steps=4, training__validate_every=4))
-    assert toy.invoke("train", "--config", path, "--run", tmp_path / "run") is None
-    options = "--input", tmp_path / "test.safetensors", "--search", "sampling", "--samples", 2, "--n-best", 2
+def test_features_are_sampled_by_what_they_hold(runs: Path, tmp_path: Path) -> None:
+    options = "--input", runs / "test.safetensors", "--search", "sampling", "--samples", 2, "--n-best", 2
     found = []
     for size in (1, 64):
         output = tmp_path / f"output {size}"
-        assert toy.invoke("translate", "-m", tmp_path / "run", *options, "--batch-size", size, "-o", output) is None
+        model = "-m", runs / "runs" / "features"
+        assert toy.invoke("translate", *model, *options, "--batch-size", size, "-o", output) is None
         found.append(output.read_text(encoding="utf-8"))
     assert found[0] == found[1]
-    assert found[0].count("\n") == 2 * len((tmp_path / "test.tgt").read_text().splitlines())
+    assert found[0].count("\n") == 2 * len((runs / "test.tgt").read_text().splitlines())
 
 
 @pytest.mark.parametrize("model", ["diverse", "sampling"])

@@ -182,5 +182,6 @@ def refuse_fresh(fresh: bool) -> None:
     """Raises `UserError` where there is nothing that --fresh could forget."""
     if fresh:
         raise UserError(
-            "--fresh: only a translation of an --input FILE to an --output FILE, no pipes, can be begun anew"
+            "--fresh: only a translation of an --input FILE to an --output FILE, no pipes, without --attention and "
+            "--show-attention, can be begun anew"
         )

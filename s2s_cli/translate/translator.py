@@ -111,7 +111,10 @@ class Translator:
             UserError: where the model cannot do it, or the wishes contradict each other.
         """
         if wishes.need_text and self.tokenizer.source.config.kind == "features":
-            raise UserError("terminology, kept spans and copied words need a source of text: this model reads vectors")
+            raise UserError(
+                "--terminology, --keep, --keep-pattern and --copy-unknown need a source of text, but this model reads "
+                "feature vectors: leave them out"
+            )
         if wishes.copy_unknown and any(map(_is_blind, (self.model, *self.others))):
             raise UserError("--copy-unknown needs attention to find the word: this model's attention is none")
         everything = replace(wishes, force=(*wishes.force, *(term.target for term in wishes.terms)), terms=(), keep=())

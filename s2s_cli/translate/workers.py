@@ -46,7 +46,7 @@ def shared(translator: Translator, load: Load, form: Format, workers: int, watch
     if workers == 1:
         return alone(translator, form, watches)
     if watches:
-        raise UserError("--attention and --show-attention see what this process does: leave out them, or --workers")
+        raise UserError("--attention and --show-attention see what this process does: leave them out, or --workers")
     make = partial(_answering, load, translator.wishes, translator.keep_attention, form)
     return partial(share, make, workers, remedy="lower --workers or --batch-size")
 
