@@ -78,11 +78,16 @@ def _by_wildcards(path: Path) -> dict[tuple[str, ...], Path]:
         raise UserError(f"{path}: no file matches")
     if found == [path]:
         return {(): path}
-    parts = _WILDCARD.split(path.name)
-    groups = {"*": "(.*)"}
-    literals_and_groups = (re.escape(part) if at % 2 == 0 else groups.get(part, "(.)") for at, part in enumerate(parts))
-    pattern = re.compile("".join(literals_and_groups), re.DOTALL)
-    return {match.groups(): file for file in found if (match := pattern.fullmatch(file.name))}
+    pattern = "".join(
+        ("(.*)" if part == "*" else "(.)") if at % 2 else re.escape(part)
+        for at, part in enumerate(_WILDCARD.split(path.name))
+    )
+    files = {}
+    for file in found:
+        match = re.fullmatch(pattern, file.name, re.DOTALL)
+        assert match, f"{path} matches {file}"
+        files[match.groups()] = file
+    return files
 
 
 def read_pairs(text: ParallelText, source: SourceConfig = TEXT) -> Iterator[tuple[Any, str]]:
