@@ -31,8 +31,8 @@ TOLD_SECONDS = 60.0
 class Display:
     """Messages and progress. Nothing here decides anything."""
 
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
         self._log: IO[str] | None = None
         self._progress: Progress | None = None
         self._task: TaskID | None = None

@@ -17,6 +17,8 @@ class S2SError(Exception):
     """An end that was foreseen: its text is shown to the user, without a traceback."""
 
     exit_code = INTERNAL_ERROR
+    quiet = False
+    """Whether another process tells it."""
 
 
 class UserError(S2SError):
@@ -40,6 +42,7 @@ class Stopped(S2SError):
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
+        self.signal = signal_number
         self.exit_code = 128 + signal_number
 
 

@@ -22,16 +22,21 @@ class StopRequest:
     def check(self) -> None:
         """Raises `Stopped` where a signal has come."""
         if self.signal is not None:
-            raise Stopped(f"stopped by {signal.Signals(self.signal).name}", self.signal)
+            raise stopped_by(self.signal)
+
+
+def stopped_by(number: int) -> Stopped:
+    """The end after a signal."""
+    return Stopped(f"stopped by {signal.Signals(number).name}", number)
 
 
 @contextmanager
-def stop_request() -> Iterator[StopRequest]:
-    """Inside, a first signal is only noted; a second ends the process at once."""
+def stop_request(*, insistent: bool = True) -> Iterator[StopRequest]:
+    """Inside, a first signal is only noted; a second ends the process at once, where it is taken for `insistent`."""
     request = StopRequest()
 
     def note(number: int, frame: FrameType | None) -> None:
-        if request.signal is not None:
+        if request.signal is not None and insistent:
             os._exit(128 + number)
         request.signal = number
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from s2s_cli import config as sections
+from s2s_cli import config_decoding, config_model
 from s2s_cli.config import CHANGEABLE, Config, DecodingConfig, EvaluationConfig, ModelConfig, TokenizerConfig
 from s2s_cli.config_file import change, differences, dump_config, load_config, parse_config, schema
 from s2s_cli.data.corpus import READERS
@@ -287,6 +288,12 @@ def test_an_unknown_key_in_a_single_text_is_refused_with_its_own_line(tmp_path: 
         ("    - {tsv: b.tsv}", "    - {tsv: b.tsv, weight: 0}", "data.train.1.weight", "greater than 0"),
         ("    - {tsv: b.tsv}", "    - {}", "data.train.1", "either source and target, or tsv"),
         ("  clip_norm: null", "  clip_norm: 0", "training.clip_norm", "greater than 0"),
+        (
+            "  validate_every: epoch",
+            "  validation_beam: 1001",
+            "training.validation_beam",
+            "less than or equal to 1000",
+        ),
         ("  validate_every: epoch", "  validate_every: 0", "training.validate_every", "greater than 0"),
         ("  validate_every: epoch", "  validate_every: epochs", "training.validate_every", "'epoch'"),
         ("decoding: {beam: 4, n_best: 2, length_penalty: 0.6}", "decoding: 5", "decoding", "object"),
@@ -637,8 +644,13 @@ def test_change_checks_as_reading_does() -> None:
     section = DecodingConfig(beam=4)
     assert change(section, {"n_best": 3}, "decoding") == DecodingConfig(beam=4, n_best=3)
     assert change(section, {}, "decoding") == section
-    for changes, word in [({"n_best": 5}, "beam"), ({"beam": 0}, "decoding.beam"), ({"precision": "fp8"}, "fp32")]:
-        with pytest.raises(UserError, match=word):
+    for changes, words in (
+        ({"n_best": 5}, r"^decoding: n_best \(5\) is more than beam"),
+        ({"beam": 0}, r"^decoding\.beam: should be"),
+        ({"precision": "fp8"}, "fp32"),
+        ({"bean": 1}, r"^unknown key decoding\.bean: did you mean 'beam'"),
+    ):
+        with pytest.raises(UserError, match=words):
             change(section, changes, "decoding")
 
 
@@ -664,7 +676,8 @@ def test_change_checks_as_reading_does() -> None:
     ],
 )
 def test_the_config_allows_exactly_what_is_implemented(literal: str, choices: dict[str, Any]) -> None:
-    assert list(get_args(getattr(sections, literal))) == list(choices)
+    names = {**vars(config_model), **vars(config_decoding), **vars(sections)}
+    assert list(get_args(names[literal])) == list(choices)
 
 
 def test_monitors_are_the_losses_and_the_metrics() -> None:

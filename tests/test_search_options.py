@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 import toy
-from typer.testing import CliRunner
 
-from s2s_cli.cli.main import app
 from s2s_cli.errors import UserError
 
 LINES = b"copy a b\n\nreverse c d e f\ncopy a b\ncopy h g f e\nreverse a\n"
@@ -34,30 +32,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, changes in own.items():
         short = {"training__max_steps": 4, "training__validate_every": 4}
         path = toy.write_config(folder, **short, **changes)
-        assert invoke("train", "--config", path, "--run", folder / "runs" / name) is None
+        assert toy.invoke("train", "--config", path, "--run", folder / "runs" / name) is None
     return folder
-
-
-@pytest.fixture(autouse=True)
-def signals_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2s_cli.signals.end_quietly_on_closed_pipe", lambda: None)
-
-
-def invoke(*arguments: object) -> BaseException | None:
-    """Runs the command in this process, since to start one for each case would take minutes: how it ended."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments]).exception
 
 
 def translate(runs: Path, *options: object, model: str = "plain") -> list[str]:
     (runs / "lines").write_bytes(LINES)
     files = "--input", runs / "lines", "--output", runs / "output"
-    assert invoke("translate", "-m", runs / "runs" / model, *files, *options) is None
+    assert toy.invoke("translate", "-m", runs / "runs" / model, *files, *options) is None
     return (runs / "output").read_text(encoding="utf-8").split("\n")[:-1]
 
 
 def refusal(runs: Path, *options: object, model: str = "plain") -> str:
     """What the user reads; `test_cli.py` holds that it goes to standard error, with exit code 2."""
-    error = invoke("translate", "-m", runs / "runs" / model, "--input", runs / "test.src", *options)
+    error = toy.invoke("translate", "-m", runs / "runs" / model, "--input", runs / "test.src", *options)
     assert isinstance(error, UserError), error
     (line,) = str(error).splitlines()
     return line
@@ -188,7 +176,7 @@ def test_the_command_itself(runs: Path) -> None:
 def test_coverage_needs_attention(runs: Path) -> None:
     assert "attention none" in refusal(runs, "--coverage-penalty", 0.2, model="greedy")
     path = toy.write_config(runs, model__attention="none", decoding__coverage_penalty=0.2)
-    error = invoke("train", "--config", path, "--run", runs / "blind")
+    error = toy.invoke("train", "--config", path, "--run", runs / "blind")
     assert "decoding.coverage_penalty needs attention" in str(error)
 
 
@@ -199,14 +187,31 @@ def test_mbr_can_be_left_out_of_a_run_that_has_it(runs: Path) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
+def test_the_utility_stands_beside_the_score_wherever_that_does(runs: Path) -> None:
+    options = "--search", "sampling", "--samples", 9, "--mbr"
+    rows = [row.split(" ||| ") for row in translate(runs, *options, "--n-best", 3)]
+    for number in range(COUNT):
+        found = [float(utility) for index, _, _, utility in rows if index == str(number)]
+        assert len(found) == 3 and found == sorted(found, reverse=True)
+        assert max(found) > 0 or number == 1, "the blank line"
+    (runs / "rows.jsonl").write_text("".join(f'{{"source": "{line}"}}\n' for line in LINES.decode().splitlines()))
+    json_lines = "--input", runs / "rows.jsonl", "--format", "jsonl"
+    several = [json.loads(line) for line in translate(runs, *options, "--n-best", 3, *json_lines)]
+    told = [[f"{one[name]:.4f}" for name in ("score", "utility")] for line in several for one in line["translations"]]
+    assert told == [row[2:] for row in rows]
+    for line, own in zip(translate(runs, *options, "--scores", *json_lines), several, strict=True):
+        assert json.loads(line)["utility"] == pytest.approx(own["translations"][0]["utility"], abs=1e-4)
+    assert "utility" not in "".join(translate(runs, *options[:-1], "--n-best", 3, "--scores", *json_lines))
+
+
 def test_features_are_sampled_by_what_they_hold(tmp_path: Path) -> None:
     path = toy.write_config(tmp_path, **toy.of_features(training__max_steps=4, training__validate_every=4))
-    assert invoke("train", "--config", path, "--run", tmp_path / "run") is None
+    assert toy.invoke("train", "--config", path, "--run", tmp_path / "run") is None
     options = "--input", tmp_path / "test.safetensors", "--search", "sampling", "--samples", 2, "--n-best", 2
     found = []
     for size in (1, 64):
         output = tmp_path / f"output {size}"
-        assert invoke("translate", "-m", tmp_path / "run", *options, "--batch-size", size, "-o", output) is None
+        assert toy.invoke("translate", "-m", tmp_path / "run", *options, "--batch-size", size, "-o", output) is None
         found.append(output.read_text(encoding="utf-8"))
     assert found[0] == found[1]
     assert found[0].count("\n") == 2 * len((tmp_path / "test.tgt").read_text().splitlines())
@@ -216,12 +221,12 @@ def test_features_are_sampled_by_what_they_hold(tmp_path: Path) -> None:
 def test_a_run_is_evaluated_as_it_decodes(model: str, runs: Path) -> None:
     files = "--source", runs / "test.src", "--reference", runs / "test.tgt"
     report = runs / "scores.json"
-    assert invoke("evaluate", "-m", runs / "runs" / model, *files, "--no-cache", "--json", report) is None
+    assert toy.invoke("evaluate", "-m", runs / "runs" / model, *files, "--no-cache", "--json", report) is None
     hypotheses = runs / "hypotheses"
     options = "--input", runs / "test.src", "--output", hypotheses, "--n-best", 1
-    assert invoke("translate", "-m", runs / "runs" / model, *options) is None
+    assert toy.invoke("translate", "-m", runs / "runs" / model, *options) is None
     again = runs / "again.json"
     of_file = "--hypothesis", hypotheses, "--reference", runs / "test.tgt", "--tokenize", "none"
-    assert invoke("evaluate", *of_file, "--json", again) is None
+    assert toy.invoke("evaluate", *of_file, "--json", again) is None
     scores = [json.loads(path.read_text())["scores"]["chrf"]["value"] for path in (report, again)]
     assert scores[0] == pytest.approx(scores[1])

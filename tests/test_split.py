@@ -61,6 +61,14 @@ def test_sentences_and_what_stands_between(text: str, sentences: list[str], gaps
     assert divided(text) == (sentences, gaps)
 
 
+def test_the_utility_of_a_text_is_the_mean_of_its_sentences() -> None:
+    document = ENGLISH(Entry("A man sleeps. A dog runs."))
+    (whole_text,) = document.join([[Translation("a", -1.0, utility=50.0)], [Translation("b", -2.0, utility=40.0)]])
+    assert whole_text.ranked_by == {"score": -3.0, "utility": 45.0}
+    (unranked,) = document.join([[Translation("a", -1.0)], [Translation("b", -2.0)]])
+    assert unranked.ranked_by == {"score": -3.0}
+
+
 def test_a_language_has_its_own_abbreviations() -> None:
     text = "Er kam am 3. Mai. Gut."
     assert divided(text, Splitter("de"))[0] == divided(text, Splitter("DE_at"))[0] == ["Er kam am 3. Mai.", "Gut."]

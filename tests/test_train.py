@@ -18,7 +18,7 @@ import torch
 import toy
 
 from s2s_cli.config_file import load_config
-from s2s_cli.data.batches import Batch, Sampler, make_batch
+from s2s_cli.data.batches import Batch, Sampler, Share, make_batch
 from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.display import Display
 from s2s_cli.errors import RunFailed, Stopped, UserError
@@ -126,8 +126,8 @@ def test_accumulated_gradients_equal_those_of_one_large_batch(tmp_path: Path, mo
 
     def steps(trainer: Trainer, groups: list[list[Batch]]) -> None:
         for group in groups:
-            queue = list(group)
-            monkeypatch.setattr(trainer.sampler, "next", lambda queue=queue: queue.pop(0))
+            share = Share(list(group), sum(batch.tokens for batch in group))
+            monkeypatch.setattr(trainer.sampler, "share", lambda *asked, share=share: share)
             object.__setattr__(trainer.config.training, "accumulate", len(group))
             trainer.model.load_state_dict(weights)
             trainer._update()
@@ -359,11 +359,11 @@ def test_a_run_killed_between_its_first_save_and_its_pointer_goes_on(tmp_path: P
 def test_an_update_skipped_at_the_end_of_an_epoch_does_not_skip_its_validation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = Sampler.next, []
+    original, calls = Sampler.share, []
 
-    def next_batch(self: Sampler) -> Batch:
+    def share(self: Sampler, *asked: int) -> Share:
         before = self.epoch
-        found = original(self)
+        found = original(self, *asked)
         calls.append(self.epoch > before)
         return found
 
@@ -373,7 +373,7 @@ def test_an_update_skipped_at_the_end_of_an_epoch_does_not_skip_its_validation(
         return Losses(found.smoothed * math.nan, found.nll_N) if first_end else found
 
     plain = Seq2Seq.losses
-    monkeypatch.setattr(Sampler, "next", next_batch)
+    monkeypatch.setattr(Sampler, "share", share)
     monkeypatch.setattr(Seq2Seq, "losses", losses)
     train(tmp_path, "run", training__validate_every="epoch", training__max_steps=None, training__max_epochs=2)
     validated = [row["epoch"] for row in toy.metrics(tmp_path / "run") if "scores" in row]

@@ -66,11 +66,9 @@ def _guarded() -> int:
             code = end.code if isinstance(end.code, int) else 0 if end.code is None else UserError.exit_code
         sys.stdout.flush()
         return code
-    except Stopped as error:
-        say(f"s2s: {error}")
-        return error.exit_code
     except S2SError as error:
-        say(f"s2s: error: {error}")
+        if not error.quiet:
+            say(f"s2s: {error}" if isinstance(error, Stopped) else f"s2s: error: {error}")
         return error.exit_code
     except OSError as error:
         _discard_output()

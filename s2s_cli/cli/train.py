@@ -23,16 +23,20 @@ def train(
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Move an existing run aside and begin anew.")] = False,
 ) -> None:
-    """Train a model; the same command again goes on where it stopped, exactly."""
+    """Train a model; the same command again goes on where it stopped, exactly. By torchrun: on several workers."""
     from s2s_cli.config_file import load_config
 
     settings = load_config(config, set_ or [], files_exist=True)
     from s2s_cli.display import Display
+    from s2s_cli.distributed import is_first, launched
+    from s2s_cli.errors import UserError
     from s2s_cli.signals import stop_request
     from s2s_cli.train.session import train as train_run
 
-    with stop_request() as stop:
-        display = Display()
+    if fresh and launched():
+        raise UserError("--fresh: torchrun may start this again, which would begin anew each time: move the run aside")
+    display = Display(quiet=not is_first())
+    with stop_request(insistent=not launched()) as stop:  # a signal may come from torchrun and from the scheduler too
         outcome = train_run(settings, run or Path("runs") / config.stem, display, stop, fresh=fresh)
     state = "had finished" if outcome.already_finished else "finished"
     best = "" if outcome.best is None else f", best {outcome.monitor} {outcome.best:.2f}"

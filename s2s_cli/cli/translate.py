@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from s2s_cli.cli import decoding
 from s2s_cli.cli.app import (
     AlignmentsOption,
     AttentionOption,
@@ -32,6 +33,7 @@ SAME_RESULT = ("model", "input_", "output", "batch_size", "workers", "fresh")
     epilog=examples(
         "s2s translate < input.txt > output.txt",
         "echo 'A man sleeps.' | s2s translate -m runs/demo",
+        "s2s translate -m runs/a -m runs/b < input.txt",
         "s2s translate --scores --alignments < input.txt",
         "s2s translate --search sampling --samples 50 --mbr < input.txt",
         "s2s translate -m runs/shapes --input data/shapes/test.safetensors",
@@ -95,67 +97,31 @@ def translate(
         bool, typer.Option("--copy-unknown", help="Put source words in the place of unknown pieces, by attention.")
     ] = False,
     beam: BeamOption = None,
-    n_best: Annotated[
-        int | None, typer.Option("--n-best", metavar="N", help="N lines for each: index ||| text ||| score.")
-    ] = None,
-    search: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="beam, diverse (groups of beams) or sampling. Default: the run's."),
-    ] = None,
-    stopping: Annotated[
-        str | None, typer.Option(metavar="NAME", help="When a beam ends: early, full or exact.")
-    ] = None,
-    length_penalty: Annotated[float | None, typer.Option(metavar="ALPHA", help="0 is off.")] = None,
-    normalization: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Scores are divided by gnmt's length penalty, average or none.")
-    ] = None,
-    coverage_penalty: Annotated[
-        float | None, typer.Option(metavar="BETA", help="Against leaving parts of the source out; 0 is off.")
-    ] = None,
-    beam_groups: Annotated[
-        int | None, typer.Option(metavar="G", help="diverse: groups of the beam. Default: of one hypothesis each.")
-    ] = None,
-    diversity: Annotated[
-        float | None, typer.Option(metavar="X", help="diverse: what a piece loses for each group that chose it.")
-    ] = None,
-    samples: Annotated[
-        int | None, typer.Option(metavar="N", help="sampling: translations drawn for each line.")
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(metavar="T", help="sampling: below 1 the probable becomes more so.")
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(metavar="K", help="sampling: among the K most probable pieces.")] = None,
-    top_p: Annotated[
-        float | None, typer.Option(metavar="P", help="sampling: among the fewest pieces of probability P together.")
-    ] = None,
-    min_p: Annotated[
-        float | None, typer.Option(metavar="P", help="sampling: among pieces of P times the best one's probability.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="sampling: other seeds draw otherwise.")] = None,
-    mbr: Annotated[
-        bool | None,
-        typer.Option(
-            "--mbr/--no-mbr", help="Give what agrees most with all that was found (minimum Bayes risk, chrF)."
-        ),
-    ] = None,
-    repetition_penalty: Annotated[
-        float | None, typer.Option(metavar="X", help="Over 1: pieces that were said are less probable.")
-    ] = None,
-    no_repeat_ngram: Annotated[
-        int | None, typer.Option(metavar="N", help="No N pieces in a row twice in a translation.")
-    ] = None,
-    min_length: Annotated[int | None, typer.Option(metavar="N", help="Least pieces of a translation.")] = None,
-    min_length_ratio: Annotated[
-        float | None, typer.Option(metavar="X", help="Least pieces for each piece of the source.")
-    ] = None,
-    max_length: Annotated[int | None, typer.Option(metavar="N", help="Most pieces of a translation.")] = None,
-    max_length_ratio: Annotated[
-        float | None, typer.Option(metavar="X", help="Most pieces for each piece of the source (and ten more).")
-    ] = None,
+    n_best: decoding.NBest = None,
+    search: decoding.Search = None,
+    stopping: decoding.Stopping = None,
+    length_penalty: decoding.LengthPenalty = None,
+    normalization: decoding.Normalization = None,
+    coverage_penalty: decoding.CoveragePenalty = None,
+    beam_groups: decoding.BeamGroups = None,
+    diversity: decoding.Diversity = None,
+    samples: decoding.Samples = None,
+    temperature: decoding.Temperature = None,
+    top_k: decoding.TopK = None,
+    top_p: decoding.TopP = None,
+    min_p: decoding.MinP = None,
+    seed: decoding.Seed = None,
+    mbr: decoding.Mbr = None,
+    repetition_penalty: decoding.RepetitionPenalty = None,
+    no_repeat_ngram: decoding.NoRepeatNgram = None,
+    min_length: decoding.MinLength = None,
+    min_length_ratio: decoding.MinLengthRatio = None,
+    max_length: decoding.MaxLength = None,
+    max_length_ratio: decoding.MaxLengthRatio = None,
     batch_size: BatchOption = None,
     ensemble: EnsembleOption = None,
-    precision: Annotated[str | None, typer.Option(metavar="NAME", help="fp32, bf16 or auto.")] = None,
-    device: Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = None,
+    precision: decoding.Precision = None,
+    device: decoding.Device = None,
     scores: Annotated[
         bool, typer.Option("--scores", help="Behind each line its log-probability, and that of each piece.")
     ] = False,
@@ -179,6 +145,7 @@ def translate(
 
     end_quietly_on_closed_pipe()
     check_destinations({"--output": output, "--attention": attention})
+    from s2s_cli.config import DecodingConfig
     from s2s_cli.display import Display
     from s2s_cli.run import find_model
     from s2s_cli.translate.bulk import asked_of, can_go_on, refuse_fresh, translate_to_file
@@ -201,36 +168,8 @@ def translate(
         copy_unknown=copy_unknown,
     )
     models = [find_model(path) for path in model or (None,)]
-    load = partial(
-        Translator.load,
-        *(checkpoint for _, checkpoint in models),
-        beam=beam,
-        n_best=n_best,
-        search=search,
-        stopping=stopping,
-        length_penalty=length_penalty,
-        normalization=normalization,
-        coverage_penalty=coverage_penalty,
-        beam_groups=beam_groups,
-        diversity=diversity,
-        samples=samples,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        seed=seed,
-        mbr=mbr,
-        repetition_penalty=repetition_penalty,
-        no_repeat_ngram=no_repeat_ngram,
-        min_length=min_length,
-        min_length_ratio=min_length_ratio,
-        max_length=max_length,
-        max_length_ratio=max_length_ratio,
-        batch_size=batch_size,
-        ensemble=ensemble,
-        precision=precision,
-        device=device,
-    )
+    keys = {name: value for name, value in ctx.params.items() if name in DecodingConfig.model_fields}
+    load = partial(Translator.load, *(checkpoint for _, checkpoint in models), **keys)
     translator = load()
     translator.wish(wishes)
     kind = translator.tokenizer.source.config.kind

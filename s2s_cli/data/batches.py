@@ -5,9 +5,9 @@ Shapes: B batch, S source length, T target length, F width of a feature vector.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from s2s_cli.config import SamplingConfig
 from s2s_cli.data.corpus import Corpus
 from s2s_cli.data.sequences import pad_rows
+from s2s_cli.data.shares import divide, parts_of_batch
 from s2s_cli.data.tokenizer import Tokenizer
 
 POOL_PAIRS = 2**20
@@ -68,6 +69,24 @@ def make_batch(sources: Sequence[Any], targets: Sequence[Sequence[int]], tokeniz
     tgt_in_BT, tgt_len_B = pad_rows([[tgt.bos, *row] for row in targets], tgt.pad)
     tgt_out_BT, _ = pad_rows([[*row, tgt.eos] for row in targets], tgt.pad)
     return Batch(src.src_BS, src.src_len_B, tgt_in_BT, tgt_out_BT, tgt_len_B, src.src_BSF)
+
+
+class _Planned(NamedTuple):
+    """A batch whose pairs are not yet read."""
+
+    src_len: Tensor
+    """Tokens of each pair on either side, as they stand in a batch."""
+    tgt_len: Tensor
+    read: Callable[[list[int]], tuple[Sequence[Any], Sequence[Any]]]
+    """Gives sources and targets of some of the pairs."""
+
+
+class Share(NamedTuple):
+    """What one worker does of an update."""
+
+    batches: list[Batch]
+    tokens: int
+    """Target pieces of all workers, the ends of sentences included."""
 
 
 def plan_batches(order: Tensor, src_len: Tensor, tgt_len: Tensor, batch_tokens: int) -> list[Tensor]:
@@ -155,7 +174,28 @@ class Sampler:
 
     def next(self) -> Batch:
         """The next batch; a new epoch begins when the last batch of one was given out."""
-        rows = self._plan[self._index].tolist()
+        return self.share(1).batches[0]
+
+    def share(self, batches: int, worker: int = 0, workers: int = 1) -> Share:
+        """What one worker does of the next batches; all workers move on by them.
+
+        Each batch is divided into the fewest parts with which all workers have equally many. Of a batch with fewer
+        pairs than parts, some parts have a source without target pieces, so that each worker has a gradient.
+        """
+        mine, tokens, parts = list[Batch](), 0, parts_of_batch(batches, workers)
+        for first in range(0, batches * parts, parts):
+            planned = self._take()
+            tokens += int(planned.tgt_len.sum())
+            for part, chosen in enumerate(divide(planned.src_len + planned.tgt_len, parts), first):
+                if part % workers == worker:
+                    rows = chosen.tolist()
+                    batch = make_batch(*planned.read(rows or [0]), self._tokenizer)
+                    mine.append(batch if rows else replace(batch, tgt_len_B=torch.zeros_like(batch.tgt_len_B)))
+        return Share(mine, tokens)
+
+    def _take(self) -> _Planned:
+        """The next batch, and moves on."""
+        rows = self._plan[self._index]
         seed = (self._seed * 7_919 + self._epoch * 104_729 + self._pool * 1_299_709 + self._index) % 2**31
         self._index += 1
         if self._index == len(self._plan):
@@ -164,10 +204,22 @@ class Sampler:
             else:
                 self._start_epoch(self._epoch + 1)
         if self._sampling and self._corpus.texts:
-            sources, targets = ([side[row] for row in rows] for side in self._corpus.texts)
-            sampled = (
-                self._tokenizer.source.sample(sources, self._sampling, seed),
-                self._tokenizer.target.sample(targets, self._sampling, seed + 1),
-            )
-            return make_batch(*sampled, self._tokenizer)
-        return make_batch(self._corpus.source.rows(rows), self._corpus.target.rows(rows), self._tokenizer)
+            sources, targets = ([side[row] for row in rows.tolist()] for side in self._corpus.texts)
+            return self._sampled(sources, targets, self._sampling, seed)
+        corpus, tokenizer = self._corpus, self._tokenizer
+
+        def read(chosen: list[int]) -> tuple[Sequence[Any], Sequence[Any]]:
+            numbers = rows[chosen].tolist()
+            return corpus.source.rows(numbers), corpus.target.rows(numbers)
+
+        src_len = tokenizer.source.positions(corpus.source.lengths(rows))
+        return _Planned(src_len, tokenizer.target.positions(corpus.target.lengths(rows)), read)
+
+    def _sampled(self, sources: Sequence[Any], targets: Sequence[str], sampling: SamplingConfig, seed: int) -> _Planned:
+        """All of a batch, so that what is drawn does not depend on how it is divided."""
+        tokenizer = self._tokenizer
+        src = tokenizer.source.sample(sources, sampling, seed)
+        tgt = tokenizer.target.sample(targets, sampling, seed + 1)
+        src_len = tokenizer.source.positions(torch.tensor([len(row) for row in src]))
+        tgt_len = tokenizer.target.positions(torch.tensor([len(row) for row in tgt]))
+        return _Planned(src_len, tgt_len, lambda chosen: ([src[row] for row in chosen], [tgt[row] for row in chosen]))

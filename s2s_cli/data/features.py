@@ -99,7 +99,9 @@ class FeatureFile:
         return file_sha256(self.path)
 
 
-_mapped = cache(FeatureFile)
+@cache
+def _mapped(path: Path, size: int) -> FeatureFile:
+    return FeatureFile(path, size)
 
 
 def _open_npy(path: Path) -> tuple[Tensor, None]:

@@ -131,9 +131,10 @@ class Vocabulary:
         """The written form of each piece."""
         return [str(self._processor.id_to_piece(i)) for i in ids]
 
-    def written(self, sentence: str) -> list[str]:
-        """What of a sentence each piece stands for, the unknown ones too."""
-        return [str(piece).replace(SPACE, " ") for piece in self._processor.encode(sentence, out_type=str)]
+    def spans(self, sentence: str) -> Spans:
+        """Where in a sentence, as it was given, each of its pieces stands, the unknown ones too."""
+        found: Spans = self._processor.encode(sentence, return_type="offset_mapping")["offsets"]
+        return found
 
     @cached_property
     def spelling(self) -> Spelling:
@@ -164,8 +165,7 @@ class Vocabulary:
     def words(self, source: str, row: Sequence[int]) -> Words:
         """The words of each piece in the text as it was given, whatever normalization made of it; the end of sentence
         has none."""
-        spans: Spans = self._processor.encode(source, return_type="offset_mapping")["offsets"]
-        return (*words_of(source, spans[: len(row)]), ())
+        return (*words_of(source, self.spans(source)[: len(row)]), ())
 
     def stored(self, number: int, row: Sequence[int]) -> Sequence[int]:
         """The pieces."""

@@ -9,13 +9,14 @@ import torch
 from s2s_cli.config import Config
 from s2s_cli.data.corpus import Corpus
 from s2s_cli.data.tokenizer import Tokenizer
+from s2s_cli.distributed import Workers
 from s2s_cli.model.seq2seq import Seq2Seq
 from s2s_cli.run import RunDirectory
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A run, its config, and what was made of it."""
+    """A run, its config, what was made of it, and who trains it."""
 
     run: RunDirectory
     config: Config
@@ -24,3 +25,4 @@ class Parts:
     valid: Corpus
     model: Seq2Seq
     device: torch.device
+    workers: Workers

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from s2s_cli.data.corpus import Corpus, count_overlap, describe_dropped, read_co
 from s2s_cli.data.sequences import Sequences
 from s2s_cli.data.store import open_corpus
 from s2s_cli.data.tokenizer import Tokenizer, fingerprint, model_files, read_given
-from s2s_cli.device import choose_device, choose_precision, keep_freed_memory, keep_programs
+from s2s_cli.device import choose_precision, keep_freed_memory, keep_programs
+from s2s_cli.distributed import Workers, joined
 from s2s_cli.errors import UserError
 from s2s_cli.files import disk_error
 from s2s_cli.model.seq2seq import build_model, count_parameters
@@ -40,7 +43,7 @@ class Outcome:
 
 
 def train(config: Config, run_path: Path, observer: Observer, stop: StopRequest, *, fresh: bool = False) -> Outcome:
-    """Trains, or goes on training, the run at `run_path`.
+    """Trains, or goes on training, the run at `run_path`; with others, where torchrun started several workers.
 
     Args:
         config: the resolved config.
@@ -54,49 +57,82 @@ def train(config: Config, run_path: Path, observer: Observer, stop: StopRequest,
         RunFailed: where training cannot go on.
         Stopped: after a signal, with everything saved.
     """
-    device = choose_device(config.training.device)
-    if device.type == "cpu":
-        keep_freed_memory()
-        keep_programs()
     run = RunDirectory(run_path)
+    with joined(config.training.device, config.training.worker_timeout) as (workers, device), ExitStack() as held:
+        if device.type == "cpu":
+            keep_freed_memory()
+            keep_programs()
+        with workers.together(), _disk_explained(run):
+            if workers.first:
+                _begin(run, config, observer, held, fresh=fresh)
+        with _disk_explained(run):
+            return _train(config, run, observer, stop, workers, device)
+
+
+@contextmanager
+def _disk_explained(run: RunDirectory) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, f"cannot write to {run.path}") from None
+
+
+def _begin(run: RunDirectory, config: Config, observer: Observer, held: ExitStack, *, fresh: bool) -> None:
+    """Makes the run directory, locked and with its log open until `held` is closed."""
     if fresh and run.exists:
         with run.lock():
-            aside = _free_name(run_path)
-            run_path.rename(aside)
+            aside = _free_name(run.path)
+            run.path.rename(aside)
         observer.info(f"moved the old run to {aside}")
-    with run.lock():
-        if run.exists:
-            _hold_to_config(run, config)
-        try:
-            run.create()
-            run.write_config(config)
-            with observer.logging_to(run.log_path):
-                return _train(config, run, observer, stop, device)
-        except OSError as error:
-            raise disk_error(error, f"cannot write to {run.path}") from None
+    held.enter_context(run.lock())
+    if run.exists:
+        _hold_to_config(run, config)
+    run.create()
+    run.write_config(config)
+    held.enter_context(observer.logging_to(run.log_path))
 
 
-def _train(config: Config, run: RunDirectory, observer: Observer, stop: StopRequest, device: torch.device) -> Outcome:
-    saved = _last_checkpoint(run, config)
-    torch.manual_seed(config.training.seed)
-    start = load_model(*find_model(config.training.init_from)) if config.training.init_from and saved is None else None
-    tokenizer = _tokenizer(config, run, observer, start[1] if start else None)
-    train_corpus, valid_corpus = _read_corpora(config, run, tokenizer, observer, stop, quiet=saved is not None)
-    stop.check()
+def _train(
+    config: Config,
+    run: RunDirectory,
+    observer: Observer,
+    stop: StopRequest,
+    workers: Workers,
+    device: torch.device,
+) -> Outcome:
+    with workers.in_turn():  # what the first one makes, the others find
+        if not run.exists:
+            raise UserError(f"{run.path}: not seen by worker {workers.rank}: all need one folder on a shared disk")
+        saved = _last_checkpoint(run, config)
+        torch.manual_seed(config.training.seed)
+        begun = config.training.init_from if saved is None else None
+        start = load_model(*find_model(begun)) if begun else None
+        tokenizer = _tokenizer(config, run, observer, start[1] if start else None)
+        quiet = saved is not None or not workers.first
+        train_corpus, valid_corpus = _read_corpora(config, run, tokenizer, observer, stop, workers, quiet=quiet)
+        stop.check()
+    found = [saved.path.name if saved else "nothing", tokenizer.fingerprint, train_corpus.fingerprint]
+    with workers.together():
+        if found != workers.gather_json(found)[0]:
+            raise UserError(f"{run.path}: worker {workers.rank} sees another checkpoint, tokenizer or text there")
     model = build_model(config.model, tokenizer)
     if start:
         load_weights(model, weights(start[2]), f"training.init_from {config.training.init_from}")
-    parts = Parts(run, config, tokenizer, train_corpus, valid_corpus, model.to(device), device)
+    workers.draw_apart(config.training.seed)
+    parts = Parts(run, config, tokenizer, train_corpus, valid_corpus, model.to(device), device, workers)
     precision = {torch.bfloat16: "bf16", torch.float32: "fp32"}[choose_precision(config.training.precision, device)]
     threads = f" ({torch.get_num_threads()} threads)" if device.type == "cpu" else ""
-    observer.info(f"model: {count_parameters(model):,} parameters, {precision} on {device.type}{threads}")
+    on = f"{workers.size} workers, each " if workers.size > 1 else ""
+    observer.info(f"model: {count_parameters(model):,} parameters, {on}{precision} on {device.type}{threads}")
     trainer = Trainer(parts, observer, stop)
     if saved is not None:
         trainer.resume(saved)
         observer.info(f"goes on from {saved.path.name}")
     began_at = trainer.progress.step
     reason = trainer.fit()
-    record_latest(run)
+    with workers.together():
+        if workers.first:
+            record_latest(run)
     progress = trainer.progress
     finished_before = saved is not None and progress.step == began_at
     return Outcome(run.path, reason, progress.step, config.monitor, progress.best, finished_before)
@@ -167,8 +203,20 @@ def _tokenizer(config: Config, run: RunDirectory, observer: Observer, other: Tok
 
 
 def _read_corpora(
-    config: Config, run: RunDirectory, tokenizer: Tokenizer, observer: Observer, stop: StopRequest, *, quiet: bool
+    config: Config,
+    run: RunDirectory,
+    tokenizer: Tokenizer,
+    observer: Observer,
+    stop: StopRequest,
+    workers: Workers,
+    *,
+    quiet: bool,
 ) -> tuple[Corpus, Corpus]:
+    def begin() -> None:
+        if not workers.first:
+            raise UserError(f"{run.corpus_path}: worker {workers.rank} reads another text than the first one")
+        observer.info("tokenizing the training text ...")
+
     data = config.data
     sampled = config.tokenizer.sampling.alpha > 0
     train_corpus = open_corpus(
@@ -177,7 +225,7 @@ def _read_corpora(
         tokenizer,
         data,
         keep_text=sampled,
-        begin=lambda: observer.info("tokenizing the training text ..."),
+        begin=begin,
         check=stop.check,
     )
     valid_corpus = read_corpus([data.valid], tokenizer, keep_text=True)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import NoReturn
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from s2s_cli import checkpoint as checkpoints
 from s2s_cli.checkpoint import Checkpoint
 from s2s_cli.config import better
 from s2s_cli.data.batches import Batch, Sampler
 from s2s_cli.device import FreedMemory, autocast, choose_precision, explain_memory
+from s2s_cli.distributed import unreduced
 from s2s_cli.errors import Damaged, RunFailed, Stopped, UserError
 from s2s_cli.files import disk_error
-from s2s_cli.signals import StopRequest
+from s2s_cli.model.seq2seq import Losses, Seq2Seq
+from s2s_cli.signals import StopRequest, stopped_by
 from s2s_cli.train.metrics import MetricsLog
 from s2s_cli.train.observer import Observer
 from s2s_cli.train.optim import (
@@ -36,12 +39,24 @@ from s2s_cli.train.validation import validate
 WEIGHT, OPTIMIZER = "weight.", "optimizer."  # prefixes in training.safetensors
 
 
+class _Losses(nn.Module):
+    """A model's losses as the call of a module, which several workers need."""
+
+    def __init__(self, model: Seq2Seq) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, label_smoothing: float, coverage: float) -> Losses:
+        return self.model.losses(batch, label_smoothing, coverage)
+
+
 class Trainer:
-    """Trains one model in one run directory."""
+    """Trains one model in one run directory; of several workers each has one, and all do the same."""
 
     def __init__(self, parts: Parts, observer: Observer, stop: StopRequest) -> None:
         self.parts, self.observer, self.stop = parts, observer, stop
         self.run, self.config, self.model, self.device = parts.run, parts.config, parts.model, parts.device
+        self.workers = parts.workers
         training = self.config.training
         self.precision = choose_precision(training.precision, self.device)
         self.optimizer = build_optimizer(self.model, training, self.device)
@@ -49,6 +64,7 @@ class Trainer:
         self.sampler = Sampler(
             parts.train, parts.tokenizer, training.batch_tokens, training.seed, self.config.tokenizer.sampling
         )
+        self.losses = self.workers.reducing(_Losses(self.model))
         self.progress = Progress(horizon=training.schedule_steps or training.max_steps or 1)
         self.metrics = MetricsLog(self.run.metrics_path)
         self.saved_step = -1
@@ -68,6 +84,7 @@ class Trainer:
         """
         with self.observer.training(), _memory_explained():
             while True:
+                signal = self._agree()
                 reason = self.progress.finished(self.config, self.sampler.epoch)
                 last_validation = reason is not None and self.progress.validated_step < self.progress.step
                 if self.progress.validation_due(self.config) or last_validation:
@@ -76,22 +93,30 @@ class Trainer:
                 if reason is not None:
                     self._average_last()
                     return reason
-                if self.stop.signal is not None:
-                    self._save_and_stop()
+                if signal:
+                    self._save_and_stop(signal)
                 self._update()
 
+    def _agree(self) -> int:
+        """The signal that any worker was stopped by, or 0; all take the first one's clock."""
+        found = self.workers.gather(self.stop.signal or 0, self.progress.elapsed)
+        self.progress.elapsed = found[0][1]
+        return int(max(signal for signal, _ in found))
+
     def _update(self) -> None:
-        """One optimizer step over `accumulate` batches, normalized by all their target tokens."""
+        """One optimizer step over `accumulate` batches, normalized by the target tokens of all workers."""
         began, training, progress = time.perf_counter(), self.config.training, self.progress
         epoch = self.sampler.epoch
-        batches = [self.sampler.next() for _ in range(training.accumulate)]
-        tokens = sum(batch.tokens for batch in batches)
+        batches, tokens = self.sampler.share(training.accumulate, self.workers.rank, self.workers.size)
         rate = progress.plateau_factor * learning_rate(progress.step + 1, training, progress.horizon)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        nll = sum(self._backward(batch, tokens) for batch in batches)
+        with unreduced(self.losses):
+            own = sum(self._backward(batch, tokens) for batch in batches[:-1])
+        own += self._backward(batches[-1], tokens)
+        nll = sum(found for (found,) in self.workers.gather(own))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm or math.inf)
         progress.epoch_ended |= self.sampler.epoch > epoch
         if not (math.isfinite(nll) and math.isfinite(float(norm))):
@@ -118,8 +143,8 @@ class Trainer:
         """Adds a batch's gradient; returns its negative log-likelihood in nats."""
         batch, training = batch.to(self.device), self.config.training
         with autocast(self.device, self.precision):
-            losses = self.model.losses(batch, training.label_smoothing, training.coverage_loss)
-        (losses.smoothed / tokens).backward()  # type: ignore[no-untyped-call]
+            losses: Losses = self.losses(batch, training.label_smoothing, training.coverage_loss)
+        (losses.smoothed / (tokens / self.workers.size)).backward()  # type: ignore[no-untyped-call]
         return float(losses.nll_N.sum())
 
     def _skip(self) -> None:
@@ -129,12 +154,13 @@ class Trainer:
         self.observer.warn(
             f"step {progress.step + 1:,}: the loss or its gradient is not finite, this update is skipped"
         )
-        if progress.skipped_in_a_row >= limit:
-            raise RunFailed(
-                f"the loss was not finite {limit} times in a row at step {progress.step + 1:,}: lower "
-                "training.learning_rate or set training.clip_norm and begin anew with --fresh, or from the last good "
-                "weights with training.init_from; the last checkpoint stands"
-            )
+        with self.workers.together():
+            if progress.skipped_in_a_row >= limit:
+                raise RunFailed(
+                    f"the loss was not finite {limit} times in a row at step {progress.step + 1:,}: lower "
+                    "training.learning_rate or set training.clip_norm and begin anew with --fresh, or from the last "
+                    "good weights with training.init_from; the last checkpoint stands"
+                )
 
     def _log(self, rate: float) -> None:
         progress = self.progress
@@ -157,9 +183,10 @@ class Trainer:
         progress = self.progress
         epoch = round(self.sampler.epoch + self.sampler.progress, 4)
         seconds = round(progress.seconds, 3)
-        self.metrics.write(
-            {"step": progress.step, "epoch": epoch, **figures, "tokens": progress.tokens, "seconds": seconds}
-        )
+        row = {"step": progress.step, "epoch": epoch, **figures, "tokens": progress.tokens, "seconds": seconds}
+        with self.workers.together():
+            if self.workers.first:
+                self.metrics.write(row)
 
     # --- validation
 
@@ -169,9 +196,9 @@ class Trainer:
         try:
             with self._inference_weights():
                 scores, samples = validate(self.parts, self.stop)
-        except Stopped:
+        except Stopped as stopped:
             progress.elapsed += time.perf_counter() - began
-            self._save_and_stop()
+            self._save_and_stop(stopped.signal)
         best = progress.take_scores(self.config, scores)
         name = self._checkpoint_name()
         if best:
@@ -193,27 +220,30 @@ class Trainer:
         if len(paths) < 2 or progress.averaged_step == progress.step:
             return
         models = []
-        for path in paths:
-            try:
-                models.append(Checkpoint(path, self.config, self.parts.tokenizer.fingerprint).model())
-            except Damaged as error:
-                self.observer.warn(f"{error}: left out of the average")
+        with self.workers.in_turn():
+            for path in paths:
+                try:
+                    models.append(Checkpoint(path, self.config, self.parts.tokenizer.fingerprint).model())
+                except Damaged as error:
+                    self.observer.warn(f"{error}: left out of the average")
         if len(models) < 2:
             return
         mean = checkpoints.average(models)
         try:
             with borrowed_weights(self.model, mean):
                 scores, _ = validate(self.parts, self.stop)
-        except Stopped:
-            self._save_and_stop()
+        except Stopped as stopped:
+            self._save_and_stop(stopped.signal)
         progress.averaged_step = progress.step
         improved = better(self.config.monitor, scores[self.config.monitor], progress.best)
         figures = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
         self.observer.info(f"average of the last {len(models)} checkpoints: {figures}{' (best)' if improved else ''}")
         if improved:
             name = f"average-{progress.step:08d}"
-            path = checkpoints.save(self.run, name, self.config, self.parts.tokenizer, mean)
-            progress.best, progress.best_checkpoint = scores[self.config.monitor], path.name
+            with self.workers.together():
+                if self.workers.first:
+                    checkpoints.save(self.run, name, self.config, self.parts.tokenizer, mean)
+            progress.best, progress.best_checkpoint = scores[self.config.monitor], name
         self._save()
 
     # --- saving and going on
@@ -221,12 +251,21 @@ class Trainer:
     def _checkpoint_name(self) -> str:
         return f"step-{self.progress.step:08d}"
 
-    def _save_and_stop(self) -> None:
+    def _save_and_stop(self, signal: int) -> NoReturn:
         if self.saved_step != self.progress.step:
             self._save()
-        self.stop.check()
+        with self.workers.together():
+            raise stopped_by(signal)
 
     def _save(self) -> None:
+        """The first worker writes what all have; a random state is each one's own."""
+        states = self.workers.gather_json(random_states(self.device))
+        with self.workers.together():
+            if self.workers.first:
+                self._write(states)
+        self.saved_step = self.progress.step
+
+    def _write(self, random: Sequence[dict[str, str]]) -> None:
         """Writes a checkpoint, then moves `last`, then `best`, which the state of `last` names too."""
         own = checkpoints.weights(self.model)
         training = {f"{WEIGHT}{name}": tensor for name, tensor in own.items()}
@@ -235,7 +274,8 @@ class Trainer:
         state = {
             "progress": self.progress.as_json(),
             "sampler": self.sampler.state,
-            "random": random_states(self.device),
+            "random": random[0],
+            "random_of_others": random[1:],
             "corpus": self.parts.train.fingerprint,
         }
         model = self.average.tensors if self.average else own
@@ -243,7 +283,6 @@ class Trainer:
         path = checkpoints.save(
             self.run, self._checkpoint_name(), self.config, self.parts.tokenizer, model, training, state
         )
-        self.saved_step = self.progress.step
         try:
             self.run.point("last", path)
             self._point_best()
@@ -291,10 +330,16 @@ class Trainer:
             self.average.load(saved.model())
         self.progress = Progress(**state["progress"])
         self.sampler.restore(state["sampler"])
-        restore_random_states(state["random"], self.device)
+        states = [state["random"], *state.get("random_of_others", ())]
+        if self.workers.rank < len(states):
+            restore_random_states(states[self.workers.rank], self.device)
+        else:
+            self.workers.draw_apart(self.config.training.seed, self.progress.step)
         self.saved_step = self.progress.step
-        self._point_best()
-        self.metrics.rewind(self.progress.step, self.progress.validated_step)
+        with self.workers.together():
+            if self.workers.first:
+                self._point_best()
+                self.metrics.rewind(self.progress.step, self.progress.validated_step)
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -114,13 +114,13 @@ def translate_to_file(
         if begun.items:
             watcher.info(f"goes on after line {begun.items:,} of {output}")
             translator.notices.add(**begun.counts)
-        speed = _Speed(begun.items, source.stat().st_size)
+        speed = _Speed(begun.items)
         try:
             with watcher.translating(), closing(work(_after(windows, begun.items, speed))) as answers:
                 for found in answers:
                     part.append(encode(found.output), found.items, found.counts)
                     translator.notices.add(**found.counts)
-                    watcher.translated(*speed.figures(found.items, found.position))
+                    watcher.translated(*speed.figures(found.items, found.share))
         except (Stopped, RunFailed) as error:
             if part.whole.items:
                 error.args = (f"{error}; the same command goes on after line {part.whole.items:,}",)
@@ -143,7 +143,7 @@ def _after(windows: Iterator[Window], done: int, speed: _Speed) -> Iterator[Wind
     for window in windows:
         skipped = max(0, done - window.first)
         if skipped >= len(window.items):
-            speed.begin(window.position)
+            speed.begin(window.share)
         else:
             yield window._replace(first=window.first + skipped, items=window.items[skipped:])
 
@@ -153,25 +153,24 @@ class _Speed:
 
     Args:
         done: items that were done before.
-        total: bytes of the input.
     """
 
-    def __init__(self, done: int, total: int) -> None:
-        self._done, self._total = done, total
-        self._began, self._position = time.monotonic(), 0
+    def __init__(self, done: int) -> None:
+        self._done = done
+        self._began, self._share = time.monotonic(), 0.0
 
-    def begin(self, position: int | None) -> None:
-        """So many bytes of the input were done before."""
-        self._began, self._position = time.monotonic(), position or 0
+    def begin(self, share: float | None) -> None:
+        """Such a share of the input was done before."""
+        self._began, self._share = time.monotonic(), share or 0.0
 
-    def figures(self, items: int, position: int | None) -> tuple[float | None, int, str]:
+    def figures(self, items: int, share: float | None) -> tuple[float | None, int, str]:
         """The share that is done, the items, and words about speed and the time left."""
         seconds = time.monotonic() - self._began
         words = f"{(items - self._done) / max(seconds, 1e-9):,.0f} lines/s"
-        if position is None or not self._total:
-            return None, items, words
-        left = (self._total - position) * seconds / max(position - self._position, 1)
-        return position / self._total, items, f"{words}, {_duration(left)} left"
+        if share is None or share <= self._share:
+            return share, items, words
+        left = (1 - share) * seconds / (share - self._share)
+        return share, items, f"{words}, {_duration(left)} left"
 
 
 def _duration(seconds: float) -> str:

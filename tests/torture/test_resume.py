@@ -7,6 +7,7 @@ import random
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import child
 import pytest
@@ -14,7 +15,7 @@ import toy
 from test_train import assert_same_checkpoint
 
 from s2s_cli.config_file import load_config
-from s2s_cli.data.batches import Batch, Sampler
+from s2s_cli.data.batches import Sampler
 from s2s_cli.display import Display
 from s2s_cli.errors import Stopped
 from s2s_cli.signals import StopRequest
@@ -51,13 +52,13 @@ def test_stopped_at_a_moment_it_goes_on_bit_for_bit(
     child.write_task(tmp_path, training__validate_every="epoch", training__max_steps=30)
     counting = StopAt(math.inf)
     current = counting
-    plain = Sampler.next
+    plain = Sampler._take
 
-    def next_batch(self: Sampler) -> Batch:
+    def take(self: Sampler) -> Any:
         current.tick()  # mid-accumulation too: two batches make a step
         return plain(self)
 
-    monkeypatch.setattr(Sampler, "next", next_batch)
+    monkeypatch.setattr(Sampler, "_take", take)
     train(tmp_path, "whole", counting)
     moments = list(range(1, counting.passed + 1))
     wanted = rounds(5, 100)

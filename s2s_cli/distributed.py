@@ -1,0 +1,200 @@
+"""Several processes, called workers, that train one model: who is who, and what they tell each other.
+
+torchrun starts them and says so in their environment; a process that was started alone is the only worker, and then
+nothing here does anything. DistributedDataParallel (Li et al. 2020) takes the mean of gradients, over NCCL on GPUs and
+over Gloo elsewhere; figures and texts always go over Gloo. Tensors and JSON are sent, nothing that is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+if "RANK" in os.environ:  # before torch is there: each worker would tell of what is meant so in `reducing`
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from s2s_cli.device import choose_device
+from s2s_cli.errors import Damaged, RunFailed, S2SError, Stopped, UserError
+
+Value = TypeVar("Value")
+
+PATIENCE = timedelta(days=1)
+"""How long the others wait while the first worker reads and tokenizes the text."""
+KINDS: dict[str, type[S2SError]] = {kind.__name__: kind for kind in (UserError, Damaged, RunFailed)}
+LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "broken pipe", "store")
+"""Words of which one is in every error of a network."""
+
+
+def launched() -> bool:
+    """Whether torchrun started this process: then it may start it again."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def is_first() -> bool:
+    """Whether this is the worker that writes and tells, or the only one."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+@dataclass(frozen=True)
+class Workers:
+    """All workers, as one of them sees them."""
+
+    rank: int = 0
+    size: int = 1
+    control: dist.ProcessGroup | None = None
+    patient: dist.ProcessGroup | None = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this worker is the one that writes and tells."""
+        return self.rank == 0
+
+    def gather(self, *figures: float, patient: bool = False) -> list[tuple[float, ...]]:
+        """Figures of each worker, by rank; all workers must call it.
+
+        Args:
+            figures: as many from each.
+            patient: wait for `PATIENCE` instead of training.worker_timeout.
+        """
+        if self.size == 1:
+            return [figures]
+        table = self._gather(torch.tensor(figures, dtype=torch.float64), self.patient if patient else self.control)
+        return [tuple(row.tolist()) for row in table]
+
+    def gather_json(self, value: Value) -> list[Value]:
+        """What is JSON of each worker, by rank; all workers must call it."""
+        if self.size == 1:
+            return [value]
+        data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        sizes = [int(size) for (size,) in self.gather(len(data))]
+        padded = torch.zeros(max(sizes), dtype=torch.uint8)
+        padded[: len(data)] = data
+        rows = self._gather(padded, self.control)
+        return [json.loads(row[:size].numpy().tobytes()) for row, size in zip(rows, sizes, strict=True)]
+
+    def of_first(self, value: Value) -> Value:
+        """The first worker's value, JSON; all workers must call it, and what the others give does not matter."""
+        found: Any = self.gather_json(value if self.first else None)[0]
+        return found  # type: ignore[no-any-return]
+
+    def _gather(self, mine: Tensor, group: dist.ProcessGroup | None) -> list[Tensor]:
+        found = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(found, mine, group=group)
+        return found
+
+    @contextmanager
+    def together(self, *, patient: bool = False) -> Iterator[None]:
+        """What ends the work of one worker inside ends that of all; all workers must enter it.
+
+        Raises:
+            S2SError: that of the first worker that has one, which tells it; the others raise it quietly.
+        """
+        if self.size == 1:
+            yield
+            return
+        own: S2SError | None = None
+        try:
+            yield
+        except S2SError as error:
+            own = error
+        failed = [rank for rank, (has,) in enumerate(self.gather(own is not None, patient=patient)) if has]
+        if failed:
+            told = self.gather_json((type(own).__name__, str(own), own.exit_code if own else 0))[failed[0]]
+            ended = _error(*told)
+            ended.quiet = self.rank != failed[0]
+            raise ended from None
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """The first worker goes through this alone, then the others; an error of one is that of all."""
+        if not self.first:
+            with self.together(patient=True):
+                pass
+        with self.together(patient=True):
+            yield
+        if self.first:
+            with self.together(patient=True):
+                pass
+
+    def reducing(self, module: nn.Module) -> nn.Module:
+        """The module, whose gradients become the means of all workers' in each backward pass."""
+        if self.size == 1:
+            return module
+        # Buckets of gradients stay as they are from the first update on only where unused parameters are looked for:
+        # sums of three and more then come in the same order after a restart, and resuming is exact.
+        return DistributedDataParallel(module, find_unused_parameters=True, gradient_as_bucket_view=True)
+
+    def draw_apart(self, *seeds: int) -> None:
+        """Gives torch's generators a state of this worker's own; the first one keeps what it has."""
+        if not self.first:
+            mixed = 0
+            for number in (*seeds, self.rank):
+                mixed = (mixed * 1_000_003 + number) % 2**63
+            torch.manual_seed(mixed)
+
+
+def unreduced(module: nn.Module) -> AbstractContextManager[None]:
+    """Inside, gradients of a module from `reducing` are only added up."""
+    return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+
+
+@contextmanager
+def joined(device_name: str, timeout: float) -> Iterator[tuple[Workers, torch.device]]:
+    """The workers, and the device of this one; outside, each is on its own.
+
+    Args:
+        device_name: as training.device; on a machine with several GPUs each worker has its own.
+        timeout: seconds to wait for another worker.
+
+    Raises:
+        UserError: where the machine has not the device.
+        RunFailed: inside, where another worker is gone or does not answer in time.
+    """
+    size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    if size == 1:
+        yield Workers(), choose_device(device_name)
+        return
+    device = _own_device(choose_device(device_name), local)
+    limit = timedelta(seconds=timeout)
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=limit)
+        control, patient = (dist.new_group(backend="gloo", timeout=wait) for wait in (limit, PATIENCE))
+        yield Workers(dist.get_rank(), size, control, patient), device
+        dist.destroy_process_group()
+    except RuntimeError as error:
+        if not _is_of_network(error):
+            raise
+        raise RunFailed(
+            f"another worker is gone, or did not answer within training.worker_timeout ({timeout:g} s): start them "
+            f"all again, and the run goes on from its last checkpoint ({' '.join(str(error).split())[:200]})"
+        ) from None
+
+
+def _own_device(device: torch.device, local: int) -> torch.device:
+    if device.type == "mps":
+        raise UserError("training.device: workers cannot share an MPS device; set it to cpu, or start one worker")
+    if device.type == "cuda" and device.index is None:
+        if local >= torch.cuda.device_count():
+            raise UserError(f"{local + 1} workers on this machine, but {torch.cuda.device_count()} GPUs: start as many")
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    return device
+
+
+def _is_of_network(error: RuntimeError) -> bool:
+    words = str(error).lower()
+    return isinstance(error, dist.DistError) or any(word in words for word in LOST)
+
+
+def _error(kind: str, text: str, code: int) -> S2SError:
+    return Stopped(text, code - 128) if kind == Stopped.__name__ else KINDS[kind](text)
