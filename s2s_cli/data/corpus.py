@@ -346,9 +346,9 @@ def unknown_rate(sequences: Sequences, unk: int) -> float:
     return unknown / sequences.total if sequences.total else 0.0
 
 
-def count_overlap(train: Sequence[ParallelText], held_out: ParallelText) -> int:
-    """How many source sentences of a held-out set stand in the training set too."""
-    sentences = [source.strip() for source, _ in read_pairs(held_out)]
-    wanted = set(sentences)
+def count_overlap(train: Sequence[ParallelText], held_out: Sequence[ParallelText]) -> list[int]:
+    """How many source sentences of each held-out set stand in the training set too; one pass over that."""
+    sets = [[source.strip() for source, _ in read_pairs(text)] for text in held_out]
+    wanted = set(itertools.chain.from_iterable(sets))
     seen = {s.strip() for text in train for s, _ in read_pairs(text) if s.strip() in wanted}
-    return sum(sentence in seen for sentence in sentences)
+    return [sum(sentence in seen for sentence in sentences) for sentences in sets]
