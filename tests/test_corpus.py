@@ -347,9 +347,9 @@ def test_overlap_counts_held_out_sentences_that_were_trained_on(tmp_path: Path) 
         ParallelText(tsv=write(tmp_path / "b.tsv", "three\tx\ntwo\ty\n")),
     ]
     held_out = ParallelText(tsv=write(tmp_path / "c.tsv", "two\tz\nfour\tx\n one\tw\ntwo\tv\nThree\tx\n"))
-    assert count_overlap(train, held_out) == 3
-    assert count_overlap(train[1:], held_out) == 2
-    assert count_overlap([], held_out) == 0
+    assert count_overlap(train, [held_out, *train]) == [3, 2, 2]
+    assert count_overlap(train[1:], [held_out]) == [2]
+    assert count_overlap([], [held_out]) == [0]
 
 
 # Training a tokenizer

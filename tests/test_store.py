@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import zstandard
 
 from s2s_cli.config import DataConfig, ParallelText, TokenizerConfig
 from s2s_cli.data import corpus as corpora
@@ -208,6 +210,20 @@ def test_shards_made_by_one_process_or_several_are_the_corpus_in_memory(
     assert [same(opened(keep_text=True)[0], wanted) for _ in range(2)] == [True, True]
     assert len(asked) == threads - 1
     assert sorted(manifests(tmp_path)) == [f"0-{number:05}.json" for number in range(4)]
+
+
+@pytest.mark.usefixtures("small")
+def test_however_many_files_a_text_lies_in_it_is_the_same_corpus(
+    opened: Callable[..., Opened], tmp_path: Path, tokenizer: Tokenizer, filters: DataConfig
+) -> None:
+    pack = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
+    for column, ending in enumerate(pack):
+        for number, start in enumerate(range(0, len(PAIRS), 45)):
+            lines = "".join(f"{pair[column]}\n" for pair in PAIRS[start : start + 45])
+            (tmp_path / f"part-{number}.{column}{ending}").write_bytes(pack[ending](lines.encode()))
+    text = ParallelText(source=tmp_path / "part-*.0.gz", target=tmp_path / "part-*.1.zst")
+    divided = [open_corpus(tmp_path / "divided", [text], tokenizer, filters) for _ in range(2)]
+    assert all(same(each, opened()[0]) for each in divided)
 
 
 @pytest.mark.usefixtures("small")

@@ -78,11 +78,16 @@ def _by_wildcards(path: Path) -> dict[tuple[str, ...], Path]:
         raise UserError(f"{path}: no file matches")
     if found == [path]:
         return {(): path}
-    parts = _WILDCARD.split(path.name)
-    groups = {"*": "(.*)"}
-    literals_and_groups = (re.escape(part) if at % 2 == 0 else groups.get(part, "(.)") for at, part in enumerate(parts))
-    pattern = re.compile("".join(literals_and_groups), re.DOTALL)
-    return {match.groups(): file for file in found if (match := pattern.fullmatch(file.name))}
+    pattern = "".join(
+        ("(.*)" if part == "*" else "(.)") if at % 2 else re.escape(part)
+        for at, part in enumerate(_WILDCARD.split(path.name))
+    )
+    files = {}
+    for file in found:
+        match = re.fullmatch(pattern, file.name, re.DOTALL)
+        assert match, f"{path} matches {file}"
+        files[match.groups()] = file
+    return files
 
 
 def read_pairs(text: ParallelText, source: SourceConfig = TEXT) -> Iterator[tuple[Any, str]]:
@@ -341,9 +346,9 @@ def unknown_rate(sequences: Sequences, unk: int) -> float:
     return unknown / sequences.total if sequences.total else 0.0
 
 
-def count_overlap(train: Sequence[ParallelText], held_out: ParallelText) -> int:
-    """How many source sentences of a held-out set stand in the training set too."""
-    sentences = [source.strip() for source, _ in read_pairs(held_out)]
-    wanted = set(sentences)
+def count_overlap(train: Sequence[ParallelText], held_out: Sequence[ParallelText]) -> list[int]:
+    """How many source sentences of each held-out set stand in the training set too; one pass over that."""
+    sets = [[source.strip() for source, _ in read_pairs(text)] for text in held_out]
+    wanted = set(itertools.chain.from_iterable(sets))
     seen = {s.strip() for text in train for s, _ in read_pairs(text) if s.strip() in wanted}
-    return sum(sentence in seen for sentence in sentences)
+    return [sum(sentence in seen for sentence in sentences) for sentences in sets]

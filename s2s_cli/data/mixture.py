@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -39,18 +39,18 @@ class Mixture:
 
     def rows(self, seed: int, epoch: int) -> Tensor:
         """The pairs that an epoch takes, text after text (N,)."""
-        return torch.cat([*self._drawn(seed, epoch)])
-
-    def _drawn(self, seed: int, epoch: int) -> Iterator[Tensor]:
-        first = 0
+        found, generator = torch.empty(sum(self.quotas), dtype=torch.int64), torch.Generator()
+        at = first = 0
         for text, (size, quota) in enumerate(zip(self.sizes, self.quotas, strict=True)):
             start, end = epoch * quota, (epoch + 1) * quota
-            generator, passes = torch.Generator(), [torch.zeros(0, dtype=torch.int64)]
-            for number in range(start // size, -(-end // size)):
+            while start < end:
+                number, begin = divmod(start, size)
                 generator.manual_seed((seed * 1_000_003 + text * 6_700_417 + number * 15_485_863 + 2_750_159) % 2**63)
-                passes.append(torch.randperm(size, generator=generator))
-            yield first + torch.cat(passes)[start % size :][:quota]
+                drawn = torch.randperm(size, generator=generator)[begin : begin + end - start]
+                found[at : at + len(drawn)] = first + drawn
+                at, start = at + len(drawn), start + len(drawn)
             first += size
+        return found
 
     def add_to(self, digest: Digest) -> None:
         """All that decides which pairs an epoch takes."""

@@ -37,6 +37,7 @@ from s2s_cli.processes import share
 FORMAT = 2
 MOST_MANIFEST_BYTES = 1 << 24
 SHARD_PAIRS = 2**20
+MOST_PROCESSES = 16  # about as many as one process can read text for
 ALONE = 32  # chunks tokenized before other processes are asked: these take a second or two to start
 _OURS = re.compile(r"corpus\.json|(\d+-\d{5}\.)?(source|target)\.(ids|text)(\.offsets)?|\d+-\d{5}\.json")
 
@@ -218,13 +219,13 @@ class _Store:
 
 
 def _make(stores: Sequence[_Store], tokenizing: Tokenizing, check: Callable[[], None]) -> None:
-    """Makes the shards that are not whole, by as many processes as PyTorch has threads where there is much to do."""
+    """Makes the shards that are not whole; by a process for each of PyTorch's threads where there is much to do."""
     by_name = {store.name: store for store in stores}
     text = itertools.chain.from_iterable(store.missing() for store in stores)
 
     def tokenized() -> Generator[Tokenized, None, None]:
         yield from map(tokenizing, itertools.islice(text, ALONE))
-        processes, tokenizer = torch.get_num_threads(), tokenizing.tokenizer
+        processes, tokenizer = min(torch.get_num_threads(), MOST_PROCESSES), tokenizing.tokenizer
         if processes == 1:
             yield from map(tokenizing, text)
             return

@@ -242,8 +242,9 @@ def _read_corpora(
         observer.info(f"dropped training pairs: {describe_dropped(train_corpus.dropped)}")
     _tell_unknown(valid_corpus, tokenizer, observer)
     if not quiet and config.source.kind == "text":
-        for text in (data.valid, *data.test):
-            if overlap := count_overlap(data.train, text):
+        held_out = (data.valid, *data.test)
+        for text, overlap in zip(held_out, count_overlap(data.train, held_out), strict=True):
+            if overlap:
                 observer.warn(f"{overlap:,} source sentences of {text.files[0].name} stand in the training set too")
     return train_corpus, valid_corpus
 
