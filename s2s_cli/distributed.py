@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
+from uuid import uuid4
 
 if "RANK" in os.environ:  # before torch is there: each worker would tell of what is meant so in `reducing`
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -21,6 +23,8 @@ if "RANK" in os.environ:  # before torch is there: each worker would tell of wha
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from s2s_cli.device import choose_device
@@ -31,7 +35,7 @@ Value = TypeVar("Value")
 PATIENCE = timedelta(days=1)
 """How long the others wait while the first worker reads and tokenizes the text."""
 KINDS: dict[str, type[S2SError]] = {kind.__name__: kind for kind in (UserError, Damaged, RunFailed)}
-LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "broken pipe", "store")
+LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "broken pipe")
 """Words of which one is in every error of a network."""
 
 
@@ -167,9 +171,11 @@ def joined(device_name: str, timeout: float) -> Iterator[tuple[Workers, torch.de
     device = _own_device(choose_device(device_name), local)
     limit = timedelta(seconds=timeout)
     try:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=limit)
+        rank, store = _meet(limit)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=limit, store=store, rank=rank, world_size=size)
         control, patient = (dist.new_group(backend="gloo", timeout=wait) for wait in (limit, PATIENCE))
-        yield Workers(dist.get_rank(), size, control, patient), device
+        yield Workers(rank, size, control, patient), device
         dist.destroy_process_group()
     except RuntimeError as error:
         if not _is_of_network(error):
@@ -178,6 +184,33 @@ def joined(device_name: str, timeout: float) -> Iterator[tuple[Workers, torch.de
             f"another worker is gone, or did not answer within training.worker_timeout ({timeout:g} s): start them "
             f"all again, and the run goes on from its last checkpoint ({' '.join(str(error).split())[:200]})"
         ) from None
+
+
+def _meet(limit: timedelta) -> tuple[int, Store]:
+    """This worker's rank, and a store that is of these workers alone.
+
+    torchrun keeps its store when it starts workers again, with what the dead ones left in it. So the first worker makes
+    a name for what is stored from now on, and tells it to each other one under a word that this one has made.
+    """
+    launcher, rank, size = next(rendezvous("env://", timeout=limit))
+    word, deadline = uuid4().hex, time.monotonic() + limit.total_seconds()
+    if rank:
+        launcher.set(f"s2s/{rank}", word)
+        launcher.wait([f"s2s/{word}"], limit)
+        name = launcher.get(f"s2s/{word}").decode()
+        launcher.set(f"s2s/{name}/{rank}", "here")
+        return rank, PrefixStore(name, launcher)
+    waiting = set(range(1, size))
+    while waiting:
+        for other in sorted(waiting):
+            if launcher.check([f"s2s/{word}/{other}"]):
+                waiting.remove(other)
+            elif launcher.check([f"s2s/{other}"]):  # perhaps of a dead one: it is asked again
+                launcher.set(f"s2s/{launcher.get(f's2s/{other}').decode()}", word)
+        if time.monotonic() > deadline:
+            raise dist.DistStoreError(f"worker {min(waiting)} did not come")
+        time.sleep(0.01)
+    return rank, PrefixStore(word, launcher)
 
 
 def _own_device(device: torch.device, local: int) -> torch.device:

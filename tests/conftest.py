@@ -28,6 +28,9 @@ settings.load_profile("s2s")
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Workers that tests start have torch before they know that they are several (distributed.py).
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
 # What the tests translate is kept for them alone.
 os.environ["S2S_CACHE"] = tempfile.mkdtemp(prefix="s2s-tests-")
 atexit.register(shutil.rmtree, os.environ["S2S_CACHE"], ignore_errors=True)

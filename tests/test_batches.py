@@ -328,3 +328,37 @@ def test_a_batch_is_frozen_and_moves_whole(pieces: Tokenizer) -> None:
     moved = vars(batch.to(torch.device("meta"))).values()
     assert [tensor.device.type for tensor in moved if tensor is not None] == ["meta"] * 5
     assert equal(replace(batch), batch)
+
+
+@pytest.mark.parametrize("sampling", [None, SamplingConfig(alpha=0.2)], ids=["plain", "sampled"])
+@pytest.mark.parametrize(("batches", "workers"), [(1, 2), (2, 2), (4, 3), (6, 4), (1, 50)])
+def test_the_shares_of_an_update_are_together_what_one_worker_does(
+    corpus: Corpus, pieces: Tokenizer, sampling: SamplingConfig | None, batches: int, workers: int
+) -> None:
+    """Through more than an epoch; each worker's share has the tokens of all, and a position that does not differ."""
+    alone, *others = (sampler_of(corpus, pieces, sampling=sampling) for _ in range(workers + 1))
+    spread = []
+    while alone.epoch < 1:
+        whole = alone.share(batches)
+        shares = [sampler.share(batches, worker, workers) for worker, sampler in enumerate(others)]
+        assert {sampler.state == alone.state for sampler in others} == {True}
+        assert {share.tokens for share in shares} == {whole.tokens} == {sum(batch.tokens for batch in whole.batches)}
+        assert len({len(share.batches) for share in shares}) == 1
+        each = [sum(batch.tokens for batch in share.batches) for share in shares]
+        assert sum(each) == whole.tokens
+        costs = [sum(b.source.numel() + b.tgt_out_BT.numel() for b in share.batches) for share in shares]
+        spread.append(max(costs) * workers / sum(costs))
+        given = [
+            pair for share in shares for batch in share.batches if batch.tokens for pair in pairs_in(batch, pieces)
+        ]
+        assert sorted(given) == sorted(pair for batch in whole.batches for pair in pairs_in(batch, pieces))
+    assert workers == 50 or sorted(spread)[len(spread) // 2] < 1.3
+
+
+def test_a_worker_without_pairs_has_a_source_and_no_target_pieces(corpus: Corpus, pieces: Tokenizer) -> None:
+    alone, other = sampler_of(corpus, pieces), sampler_of(corpus, pieces)
+    (whole,) = alone.share(1).batches
+    ((empty,), tokens) = other.share(1, 0, 1000)
+    assert tokens == whole.tokens
+    assert empty.tokens == 0
+    assert empty.src_len_B.tolist() == whole.src_len_B[:1].tolist()

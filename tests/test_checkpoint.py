@@ -326,6 +326,7 @@ def test_the_identity_is_that_of_the_run_and_not_of_how_long_it_goes_on(tmp_path
         "keep_last": 7,
         "log_every": 9,
         "samples": 0,
+        "worker_timeout": 9.0,
     }
     assert {f"training.{key}" for key in values} == CHANGEABLE
     same = identity(config_with(tmp_path))

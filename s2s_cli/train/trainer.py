@@ -116,10 +116,11 @@ class Trainer:
         with unreduced(self.losses):
             own = sum(self._backward(batch, tokens) for batch in batches[:-1])
         own += self._backward(batches[-1], tokens)
-        nll = sum(found for (found,) in self.workers.gather(own))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), training.clip_norm or math.inf)
+        found = self.workers.gather(own, float(norm))
+        nll = sum(part for part, _ in found)
         progress.epoch_ended |= self.sampler.epoch > epoch
-        if not (math.isfinite(nll) and math.isfinite(float(norm))):
+        if not all(math.isfinite(figure) for figures in found for figure in figures):
             progress.elapsed += time.perf_counter() - began
             self._skip()
             return
