@@ -253,7 +253,9 @@ def test_the_command(run: Path) -> None:
     assert last.startswith("e d☃ ") and "http://Ä.org" in last.split() and "h" in last.split()
     (copied,) = lines_of(run, "--copy-unknown", stdin="copy Zürich\n")
     assert "⁇" not in copied
-    (found,) = lines_of(run, "--format", "jsonl", stdin='{"source": "copy a b", "force": "h", "prefix": "c"}\n')
+    (run / "other").write_text("d\n")
+    line = '{"source": "copy a b", "force": "h", "prefix": "c"}\n'
+    (found,) = lines_of(run, "--format", "jsonl", "--prefix", "other", stdin=line)
     assert json.loads(found)["translation"].startswith("c") and "h" in json.loads(found)["translation"].split()
 
 

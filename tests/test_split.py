@@ -117,6 +117,11 @@ def test_documents_within_json(tmp_path: Path) -> None:
     assert json.loads(line) == {"source": text, "translation": text.upper()}
 
 
+def test_all_sentences_are_asked_the_same_but_only_the_first_has_the_prefix() -> None:
+    divided = ENGLISH(Entry("A man. A dog. A cat.", force=("x",), prefix="y")).entries
+    assert [(entry.force, entry.prefix) for entry in divided] == [(("x",), "y"), (("x",), ""), (("x",), "")]
+
+
 def test_only_the_last_sentence_of_a_line_too_long_is_cut(tmp_path: Path) -> None:
     echo = Echo()
     through(tmp_path, b"A man. " * 200_000, "text", echo, split=True)

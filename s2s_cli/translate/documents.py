@@ -137,8 +137,9 @@ class Splitter:
                 if sentence:
                     sentences.append(sentence)
                     gaps.append(after)
-        entries = [replace(entry, source=sentence, cut=False) for sentence in sentences]
+        entries = [replace(entry, source=sentence, cut=False, prefix="") for sentence in sentences]
         if entries:
+            entries[0] = replace(entries[0], prefix=entry.prefix)
             entries[-1] = replace(entries[-1], cut=entry.cut)
         return Sentences(tuple(entries), tuple(gaps))
 

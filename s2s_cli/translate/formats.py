@@ -272,7 +272,7 @@ def _begun(item: Item, prefix: str) -> Item:
     if not prefix or not item.document.entries:
         return item
     (entry,) = item.document.entries
-    return item._replace(document=Whole((replace(entry, prefix=prefix),)))
+    return item._replace(document=Whole((replace(entry, prefix=entry.prefix or prefix),)))
 
 
 def choose_format(
