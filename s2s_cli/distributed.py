@@ -34,6 +34,8 @@ Value = TypeVar("Value")
 
 PATIENCE = timedelta(days=1)
 """How long the others wait while the first worker reads and tokenizes the text."""
+BUCKET_MB = 8
+"""Gradients that travel together: few enough that those of a small model too travel while others are computed."""
 KINDS: dict[str, type[S2SError]] = {kind.__name__: kind for kind in (UserError, Damaged, RunFailed)}
 LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "broken pipe")
 """Words of which one is in every error of a network."""
@@ -136,7 +138,9 @@ class Workers:
             return module
         # Buckets of gradients stay as they are from the first update on only where unused parameters are looked for:
         # sums of three and more then come in the same order after a restart, and resuming is exact.
-        return DistributedDataParallel(module, find_unused_parameters=True, gradient_as_bucket_view=True)
+        return DistributedDataParallel(
+            module, bucket_cap_mb=BUCKET_MB, find_unused_parameters=True, gradient_as_bucket_view=True
+        )
 
     def draw_apart(self, *seeds: int) -> None:
         """Gives torch's generators a state of this worker's own; the first one keeps what it has."""

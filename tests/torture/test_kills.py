@@ -7,8 +7,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 
 import child
 import pytest
+import workers
 from child import Fault
 from test_train import assert_same_checkpoint
 
@@ -231,36 +230,25 @@ def test_a_second_signal_ends_at_once(
     assert not (folder / "runs" / "toy" / "last").exists(), "it did not wait for the step, nor for a save"
 
 
-def start_torchrun(folder: Path) -> subprocess.Popen[bytes]:
-    root = str(Path(__file__).parent.parent.parent)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "1", "--max-restarts", "0"]
-    return subprocess.Popen(
-        [*launcher, "-m", "s2s_cli", *TRAIN, "--set", "training.max_steps=100000"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": root},
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
 @pytest.mark.parametrize("how", ["torchrun", "slurm"])
 def test_a_scheduler_that_takes_the_machine_back_loses_nothing(how: str, folder: Path) -> None:
-    """torchrun hands SIGTERM on to its workers; Slurm sends SIGCONT and SIGTERM to every process of the step."""
-    process = start_torchrun(folder)
+    """torchrun hands SIGTERM on to its workers; Slurm sends SIGCONT and SIGTERM to every process of the step, too."""
+    process = workers.torchrun(folder, 2, *TRAIN, "--set", "training.max_steps=100000")
     last, metrics = folder / "runs" / "toy" / "last", folder / "runs" / "toy" / "metrics.jsonl"
     try:
         began = time.monotonic()
         while not last.exists() and time.monotonic() - began < 120:
             time.sleep(0.05)
-        if how == "torchrun":
-            process.terminate()
-        else:
+        started = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.terminate()
+        for worker in started if how == "slurm" else ():
             for number in (signal.SIGCONT, signal.SIGTERM):
-                os.killpg(process.pid, number)
-        process.wait(60)
+                os.kill(int(worker), number)
+        _, told = process.communicate(timeout=60)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
+    assert told.count(b"s2s: stopped by SIGTERM") == 1, told.decode()
     saved = int(last.read_text().strip().removeprefix("step-"))
     assert f'"step": {saved},' in metrics.read_text().splitlines()[-1]
     load_model(*find_model(last.parent))
