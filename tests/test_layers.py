@@ -31,6 +31,7 @@ LAYERS = [
     "device",
     "processes",
     "distributed",
+    "dispatch",
     "data",
     "run",
     "manifest",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -137,20 +138,20 @@ def translate(
 ) -> None:
     """Translate lines, or the feature vectors of a file: N in, N lines out, in order, as they come.
 
-    From --input FILE to --output FILE, the same command goes on where it was interrupted. On a terminal, with neither,
-    it asks for lines, and for commands: :help lists them.
+    From --input FILE to --output FILE, the same command goes on where it was interrupted; by torchrun, several workers
+    share the lines. On a terminal, with neither file, it asks for lines, and for commands: :help lists them.
     """
-    from s2s_cli.files import check_destinations, packed_where_named, replaced_when_done
-    from s2s_cli.signals import end_quietly_on_closed_pipe
-
-    end_quietly_on_closed_pipe()
-    check_destinations({"--output": output, "--attention": attention})
     from s2s_cli.config import DecodingConfig
+    from s2s_cli.dispatch import sharing
     from s2s_cli.display import Display
+    from s2s_cli.distributed import own_device
+    from s2s_cli.files import check_destinations, packed_where_named, replaced_when_done
     from s2s_cli.run import find_model
+    from s2s_cli.signals import end_quietly_on_closed_pipe
     from s2s_cli.translate.bulk import asked_of, can_go_on, refuse_fresh, translate_to_file
     from s2s_cli.translate.formats import Prefixed, choose_format
     from s2s_cli.translate.insight import Insight
+    from s2s_cli.translate.machines import divided, refuse_alone
     from s2s_cli.translate.prompt import Prompt, is_wanted
     from s2s_cli.translate.streams import translate_file
     from s2s_cli.translate.translator import Translator
@@ -158,40 +159,69 @@ def translate(
     from s2s_cli.translate.wishes import Wishes, patterns, read_terms
     from s2s_cli.translate.workers import count_workers, shared
 
-    if prefix and split:
-        raise UserError("--prefix gives whole lines, and --split divides them: leave one out")
-    wishes = Wishes(
-        force=tuple(force or ()),
-        forbid=tuple(forbid or ()),
-        terms=read_terms(terminology) if terminology else (),
-        keep=patterns(keep or (), keep_pattern or ()),
-        copy_unknown=copy_unknown,
-    )
-    models = [find_model(path) for path in model or (None,)]
-    keys = {name: value for name, value in ctx.params.items() if name in DecodingConfig.model_fields}
-    load = partial(Translator.load, *(checkpoint for _, checkpoint in models), **keys)
-    translator = load()
-    translator.wish(wishes)
-    kind = translator.tokenizer.source.config.kind
-    insight = Insight(total=scores, tokens=scores, alignment=alignments)
-    choose = partial(choose_format, kind=kind, name=format_, field=field, split=split, language=language, shown=insight)
-    form = choose(translator.config)
-    if prefix:
-        form = Prefixed(form, prefix)
-    looking = watching(translator, alignments=alignments, attention=attention, show_attention=show_attention)
-    with looking as watches:
-        work = shared(translator, load, form, count_workers(workers, translator.device), watches)
-        if input_ and output and can_go_on(input_, output) and not watches:
-            options = {name.rstrip("_"): value for name, value in ctx.params.items() if name not in SAME_RESULT}
-            asked = asked_of(translator, models, input_, options)
-            translate_to_file(translator, input_, output, form, work, asked, Display(), fresh=fresh)
+    with sharing() as dispatcher, ExitStack() as held:
+        group = dispatcher.workers
+        with group.together():
+            if group.size == 1:
+                end_quietly_on_closed_pipe()
+            else:
+                refuse_alone(input_, output, looks=show_attention or bool(attention), processes=workers, fresh=fresh)
+            check_destinations({"--output": output, "--attention": attention})
+            if prefix and split:
+                raise UserError("--prefix gives whole lines, and --split divides them: leave one out")
+            wishes = Wishes(
+                force=tuple(force or ()),
+                forbid=tuple(forbid or ()),
+                terms=read_terms(terminology) if terminology else (),
+                keep=patterns(keep or (), keep_pattern or ()),
+                copy_unknown=copy_unknown,
+            )
+            models = [find_model(path) for path in model or (None,)]
+            own_device(device or models[0][0].read_config().decoding.device)
+            keys = {name: value for name, value in ctx.params.items() if name in DecodingConfig.model_fields}
+            load = partial(Translator.load, *(checkpoint for _, checkpoint in models), **keys)
+            translator = load()
+            translator.wish(wishes)
+            kind, shown = translator.tokenizer.source.config.kind, Insight(scores, scores, alignments)
+            choose = partial(
+                choose_format, kind=kind, name=format_, field=field, split=split, language=language, shown=shown
+            )
+            form = choose(translator.config)
+            if prefix:
+                form = Prefixed(form, prefix)
+            looking = watching(translator, alignments=alignments, attention=attention, show_attention=show_attention)
+            watches = held.enter_context(looking)
+            if group.size == 1:
+                work = shared(translator, load, form, count_workers(workers, translator.device), watches)
+            else:
+                work = divided(dispatcher, translator, form)
+            asked = None
+            if input_ and output and can_go_on(input_, output) and not watches:
+                options = {name.rstrip("_"): value for name, value in ctx.params.items() if name not in SAME_RESULT}
+                asked = asked_of(translator, models, input_, options)
+            else:
+                refuse_fresh(fresh)
+        if input_ and output and asked is not None:
+            group.check_alike(asked, str(output))
+            translate_to_file(
+                translator,
+                input_,
+                output,
+                form,
+                work,
+                asked,
+                Display(quiet=not group.first),
+                fresh=fresh,
+                workers=group,
+            )
         else:
-            refuse_fresh(fresh)
             with replaced_when_done(output, sys.stdout) as file, packed_where_named(output, file) as target:
                 if is_wanted(translator, input_):
                     Prompt(translator, target, choose, watches).run()
                 else:
                     translate_file(translator, input_, target, form, work)
-    for message in translator.notices.messages(translator.config):
-        say(f"warning: {message}")
-    translator.notices.refuse_damaged()
+        held.close()
+        for message in translator.notices.messages(translator.config):
+            say(f"warning: {message}")
+        with group.together():
+            translator.notices.refuse_damaged()

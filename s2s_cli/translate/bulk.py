@@ -5,20 +5,23 @@ from __future__ import annotations
 import gzip
 import io
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Any, Protocol
 
 from s2s_cli import __version__
 from s2s_cli.checkpoint import Checkpoint
 from s2s_cli.data.tokenizer import fingerprint
+from s2s_cli.distributed import Workers
 from s2s_cli.errors import RunFailed, Stopped, UserError
 from s2s_cli.files import destination
 from s2s_cli.run import RunDirectory
+from s2s_cli.translate.entry import Notices
 from s2s_cli.translate.formats import Format
 from s2s_cli.translate.part import Part
-from s2s_cli.translate.streams import Window, Work, read_input
+from s2s_cli.translate.streams import Answer, Window, Work, read_input
 from s2s_cli.translate.translator import Translator
 
 
@@ -91,43 +94,59 @@ def translate_to_file(
     watcher: Watcher,
     *,
     fresh: bool,
+    workers: Workers = Workers(),
 ) -> None:
     """Translates a file to another one, or goes on with that; after an end at any moment the same call goes on.
+
+    All workers must call it; the first one writes.
 
     Args:
         translator: of the models.
         source, output: the files; a name that ends in .gz is written compressed.
         form: of both.
-        work: who does it.
+        work: who does it; gives nothing to the others than the first worker.
         asked: from `asked_of`.
         watcher: is told how far it is.
         fresh: forget what was begun.
+        workers: those that call it.
 
     Raises:
         UserError: where a file cannot be read or written, or what was begun there is not what is asked.
         RunFailed: where the disk is full, or a worker died.
     """
     place, _ = destination(output)
-    encode = _compressed if place.suffix == ".gz" else bytes
-    with read_input(translator, source, form) as windows, Part(place, asked, fresh=fresh) as part:
-        begun = part.whole
-        if begun.items:
-            watcher.info(f"goes on after line {begun.items:,} of {output}")
-            translator.notices.add(**begun.counts)
-        speed = _Speed(begun.items)
-        try:
-            with watcher.translating(), closing(work(_after(windows, begun.items, speed))) as answers:
-                for found in answers:
-                    part.append(encode(found.output), found.items, found.counts)
-                    translator.notices.add(**found.counts)
-                    watcher.translated(*speed.figures(found.items, found.share))
-        except (Stopped, RunFailed) as error:
-            if part.whole.items:
-                error.args = (f"{error}; the same command goes on after line {part.whole.items:,}",)
-            raise
-        if not part.whole.items:
-            part.append(encode(b""), 0, {})
-        part.finish()
+    with ExitStack() as held:
+        with workers.together():
+            windows = held.enter_context(read_input(translator, source, form))
+            part = held.enter_context(Part(place, asked, fresh=fresh)) if workers.first else None
+        done = workers.of_first(part.whole.items if part else 0)
+        if part and done:
+            watcher.info(f"goes on after line {done:,} of {output}")
+            translator.notices.add(**part.whole.counts)
+        speed = _Speed(done)
+        with workers.together(patient=True), closing(work(_after(windows, done, speed))) as answers:
+            if part:
+                _grow(part, answers, translator.notices, speed, watcher)
+            else:
+                deque(answers, maxlen=0)
+
+
+def _grow(part: Part, answers: Iterator[Answer], notices: Notices, speed: _Speed, watcher: Watcher) -> None:
+    """Adds answers to what is begun, and ends it."""
+    encode = _compressed if part.path.suffix == ".gz" else bytes
+    try:
+        with watcher.translating():
+            for found in answers:
+                part.append(encode(found.output), found.items, found.counts)
+                notices.add(**found.counts)
+                watcher.translated(*speed.figures(found.items, found.share))
+    except (Stopped, RunFailed) as error:
+        if part.whole.items:
+            error.args = (f"{error}; the same command goes on after line {part.whole.items:,}",)
+        raise
+    if not part.whole.items:
+        part.append(encode(b""), 0, {})
+    part.finish()
 
 
 def _compressed(data: bytes) -> bytes:
