@@ -52,7 +52,7 @@ test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -rs -n 2 --dist worksteal -m slow --durations=10
 
 torture: $(INSTALLED)
-	$(BIN)/python -m pytest -rs -n 2 --dist worksteal --torture tests/torture tests/test_old_models.py
+	$(BIN)/python -m pytest -rs -n 2 --dist worksteal --torture tests/torture tests/test_bulk.py tests/test_old_models.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[torture]'
 	for target in config yaml run lines objects; do \
 	    $(BIN)/python tests/torture/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=0 -verbosity=0 || exit 1; \

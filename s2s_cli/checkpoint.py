@@ -30,6 +30,8 @@ from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.run import FORMAT, RunDirectory, is_checkpoint, is_leftover
 
 LATER: dict[str, Any] = {
+    "data.temperature": None,
+    "data.train.weight": None,
     "model.embedding_dropout": None,
     "model.encoder_dropout": 0.0,
     "model.encoder.residual": False,
@@ -75,21 +77,22 @@ def identity(config: Config) -> str:
     """
     data = config.model_dump(mode="json")
     for key in CHANGEABLE:
-        section, name = _section(data, key)
-        del section[name]
-    for key, value in LATER.items():
-        section, name = _section(data, key)
-        if section[name] == value:
+        for section, name in _sections(data, key):
             del section[name]
+    for key, value in LATER.items():
+        for section, name in _sections(data, key):
+            if section[name] == value:
+                del section[name]
     return sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode())
 
 
-def _section(data: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
-    """The innermost section of a dotted key, and its name there."""
-    *sections, name = key.split(".")
-    for section in sections:
-        data = data[section]
-    return data, name
+def _sections(data: dict[str, Any], key: str) -> list[tuple[dict[str, Any], str]]:
+    """The innermost section of a dotted key, or each of a list of them, and the key's name there."""
+    name, dot, rest = key.partition(".")
+    if not dot:
+        return [(data, name)]
+    inner = data[name] if isinstance(data[name], list) else [data[name]]
+    return [found for section in inner for found in _sections(section, rest)]
 
 
 def save(

@@ -13,8 +13,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from s2s_cli import yaml12
-from s2s_cli.config import CHANGEABLE, Config, Section
+from s2s_cli.config import CHANGEABLE, Config
+from s2s_cli.config_section import Section
 from s2s_cli.errors import UserError, suggest
+from s2s_cli.files import names_files
 from s2s_cli.yaml12 import KeyPath
 
 MOST_PROBLEMS = 20
@@ -110,7 +112,7 @@ def change(section: AnySection, changes: dict[str, Any], name: str) -> AnySectio
     try:
         return type(section).model_validate({**section.model_dump(), **changes})
     except ValidationError as error:
-        problems = [_describe({**item, "loc": (name, *item["loc"])}, {}, "option", []) for item in error.errors()]
+        problems = [_problem({**item, "loc": (name, *item["loc"])}) for item in error.errors()]
         raise UserError("\n".join(dict.fromkeys(problems))) from None
 
 
@@ -178,27 +180,36 @@ def _map_paths(value: Any, at: KeyPath, change: Any) -> Any:
 
 
 def _describe(error: dict[str, Any], lines: dict[KeyPath, int], name: str, from_options: Sequence[KeyPath]) -> str:
-    kind, given = error["type"], error.get("input")
-    # pydantic also puts the branch of a union, or "[key]", into the place.
-    place: KeyPath = tuple(
+    return f"{_where(_place(error), lines, name, from_options)}: {_problem(error)}"
+
+
+def _place(error: dict[str, Any]) -> KeyPath:
+    """Where an error is; pydantic also puts the branch of a union, or "[key]", there."""
+    return tuple(
         part
         for end, part in enumerate(error["loc"], 1)
-        if isinstance(part, int) or _KEY.fullmatch(part) or (end == len(error["loc"]) and kind == "extra_forbidden")
+        if isinstance(part, int)
+        or _KEY.fullmatch(part)
+        or (end == len(error["loc"]) and error["type"] == "extra_forbidden")
     )
+
+
+def _problem(error: dict[str, Any]) -> str:
+    """The key of an error, and what is wrong with it."""
+    kind, given, place = error["type"], error.get("input"), _place(error)
     key = ".".join(str(part) for part in place)
-    where = _where(place, lines, name, from_options)
     if kind == "extra_forbidden":
-        return f"{where}: unknown key {key}: {suggest(str(place[-1]), _keys_at(place[:-1]))}"
+        return f"unknown key {key}: {suggest(str(place[-1]), _keys_at(place[:-1]))}"
     if kind == "missing":
-        return f"{where}: {key} is missing"
+        return f"{key} is missing"
     if kind == "value_error":
-        return f"{where}: {key + ': ' if key else ''}{error['ctx']['error']}"
+        return f"{key + ': ' if key else ''}{error['ctx']['error']}"
     hint = ""
     if kind == "literal_error" and isinstance(given, str):
         choices = [choice.strip(" '") for choice in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
         hint = f": {suggest(given, choices)}"
     message = error["msg"].removeprefix("Input ")
-    return f"{where}: {key}: {message}, not {json.dumps(given, default=str, ensure_ascii=False)[:80]}{hint}"
+    return f"{key}: {message}, not {json.dumps(given, default=str, ensure_ascii=False)[:80]}{hint}"
 
 
 def _where(place: KeyPath, lines: dict[KeyPath, int], name: str, from_options: Sequence[KeyPath]) -> str:
@@ -215,7 +226,7 @@ def _refuse_missing_files(
     problems = []
 
     def look(path: Path, at: KeyPath) -> Path:
-        if not path.is_file() and at != ("training", "init_from"):
+        if at != ("training", "init_from") and not names_files(path):
             key = ".".join(map(str, _words(at)))
             problems.append(f"{_where(at, lines, name, from_options)}: {key}: no such file: {path}")
         return path

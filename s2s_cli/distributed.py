@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -44,6 +44,11 @@ LOST = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "broken 
 def launched() -> bool:
     """Whether torchrun started this process: then it may start it again."""
     return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def size() -> int:
+    """How many workers there are, with this one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_first() -> bool:
@@ -93,6 +98,44 @@ class Workers:
         found: Any = self.gather_json(value if self.first else None)[0]
         return found  # type: ignore[no-any-return]
 
+    def check_alike(self, found: Mapping[str, Any], what: str) -> None:
+        """Compares what is JSON of each worker; all workers must call it.
+
+        Args:
+            found: by the names that the user knows it by.
+            what: is read by all, for the error.
+
+        Raises:
+            UserError: where a worker has found something else than the first one.
+        """
+        told = [json.loads(text) for text in (json.dumps(found), json.dumps(self.of_first(found)))]
+        changed = [name for name in {**told[0], **told[1]} if told[0].get(name) != told[1].get(name)]
+        with self.together():
+            if changed:
+                raise UserError(
+                    f"{what}: worker {self.rank} sees another {', '.join(changed)} than the first one: all need the "
+                    "same files by the same names, on a shared disk"
+                )
+
+    @property
+    def others(self) -> range:
+        """The ranks of all but the first."""
+        return range(1, self.size)
+
+    def send(self, value: object, rank: int = 0) -> None:
+        """Sends JSON to another worker, which must be about to `receive` it; by one thread at a time."""
+        data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        for part in (torch.tensor(len(data)), data):
+            dist.send(part, rank, group=self.control)
+
+    def receive(self, rank: int = 0) -> Any:
+        """What another worker sends to this one; by one thread at a time for each rank."""
+        size = torch.tensor(0)
+        dist.recv(size, rank, group=self.control)
+        data = torch.empty(int(size), dtype=torch.uint8)
+        dist.recv(data, rank, group=self.control)
+        return json.loads(data.numpy().tobytes())
+
     def _gather(self, mine: Tensor, group: dist.ProcessGroup | None) -> list[Tensor]:
         found = [torch.empty_like(mine) for _ in range(self.size)]
         dist.all_gather(found, mine, group=group)
@@ -115,8 +158,8 @@ class Workers:
             own = error
         failed = [rank for rank, (has,) in enumerate(self.gather(own is not None, patient=patient)) if has]
         if failed:
-            told = self.gather_json((type(own).__name__, str(own), own.exit_code if own else 0))[failed[0]]
-            ended = _error(*told)
+            told = self.gather_json(packed_error(own) if own else ("", "", 0))[failed[0]]
+            ended = unpacked_error(*told)
             ended.quiet = self.rank != failed[0]
             raise ended from None
 
@@ -157,36 +200,41 @@ def unreduced(module: nn.Module) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def joined(device_name: str, timeout: float) -> Iterator[tuple[Workers, torch.device]]:
+def joined(
+    device_name: str,
+    timeout: float,
+    limit: str = "training.worker_timeout",
+    remedy: str = "start them all again, and the run goes on from its last checkpoint",
+) -> Iterator[tuple[Workers, torch.device]]:
     """The workers, and the device of this one; outside, each is on its own.
 
     Args:
-        device_name: as training.device; on a machine with several GPUs each worker has its own.
+        device_name: as for `own_device`.
         timeout: seconds to wait for another worker.
+        limit, remedy: what the timeout is called and what to do when it is over, for the error.
 
     Raises:
         UserError: where the machine has not the device.
         RunFailed: inside, where another worker is gone or does not answer in time.
     """
-    size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
-    if size == 1:
-        yield Workers(), choose_device(device_name)
+    device = own_device(device_name)
+    if size() == 1:
+        yield Workers(), device
         return
-    device = _own_device(choose_device(device_name), local)
-    limit = timedelta(seconds=timeout)
+    wait = timedelta(seconds=timeout)
     try:
-        rank, store = _meet(limit)
+        rank, store = _meet(wait)
         backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=limit, store=store, rank=rank, world_size=size)
-        control, patient = (dist.new_group(backend="gloo", timeout=wait) for wait in (limit, PATIENCE))
-        yield Workers(rank, size, control, patient), device
+        dist.init_process_group(backend, timeout=wait, store=store, rank=rank, world_size=size())
+        control, patient = (dist.new_group(backend="gloo", timeout=each) for each in (wait, PATIENCE))
+        yield Workers(rank, size(), control, patient), device
         dist.destroy_process_group()
     except RuntimeError as error:
         if not _is_of_network(error):
             raise
         raise RunFailed(
-            f"another worker is gone, or did not answer within training.worker_timeout ({timeout:g} s): start them "
-            f"all again, and the run goes on from its last checkpoint ({' '.join(str(error).split())[:200]})"
+            f"another worker is gone, or did not answer within {limit} ({timeout:g} s): {remedy} "
+            f"({' '.join(str(error).split())[:200]})"
         ) from None
 
 
@@ -217,10 +265,20 @@ def _meet(limit: timedelta) -> tuple[int, Store]:
     return rank, PrefixStore(word, launcher)
 
 
-def _own_device(device: torch.device, local: int) -> torch.device:
+def own_device(name: str) -> torch.device:
+    """The device that a name as `training.device` means to this worker; on a machine with several GPUs each has its
+    own, which is then the current one.
+
+    Raises:
+        UserError: where the machine has not the device, or not for as many workers.
+    """
+    device = choose_device(name)
+    if size() == 1:
+        return device
     if device.type == "mps":
-        raise UserError("training.device: workers cannot share an MPS device; set it to cpu, or start one worker")
+        raise UserError("device mps: workers cannot share it; set the device to cpu, or start one worker")
     if device.type == "cuda" and device.index is None:
+        local = int(os.environ.get("LOCAL_RANK", "0"))
         if local >= torch.cuda.device_count():
             raise UserError(f"{local + 1} workers on this machine, but {torch.cuda.device_count()} GPUs: start as many")
         device = torch.device("cuda", local)
@@ -233,5 +291,11 @@ def _is_of_network(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or any(word in words for word in LOST)
 
 
-def _error(kind: str, text: str, code: int) -> S2SError:
+def packed_error(error: S2SError) -> tuple[str, str, int]:
+    """An error as JSON, for another worker: its kind, text and exit code."""
+    return type(error).__name__, str(error), error.exit_code
+
+
+def unpacked_error(kind: str, text: str, code: int) -> S2SError:
+    """The error that another worker has packed."""
     return Stopped(text, code - 128) if kind == Stopped.__name__ else KINDS[kind](text)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import gzip
 import hashlib
+import io
 import os
 import stat
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from s2s_cli.errors import RunFailed, S2SError, UserError
 
@@ -86,6 +88,79 @@ def _memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return sys.maxsize
+
+
+def matching(path: Path) -> list[Path]:
+    """The files that a name stands for: itself; or, where no file is called so and the name (not its folder) holds
+    `*`, `?` or `[...]`, those that it matches, by name."""
+    if path.is_file() or glob.escape(path.name) == path.name:
+        return [path]
+    names = glob.glob(path.name, root_dir=path.parent)  # noqa: PTH207  (Path.glob gives hidden files too)
+    return [path.with_name(name) for name in sorted(names)]
+
+
+def names_files(path: Path) -> bool:
+    """Whether there is a file that a name stands for."""
+    return any(file.is_file() for file in matching(path))
+
+
+def open_unpacked(path: Path) -> BinaryIO:
+    """A file to read bytes from, `.gz` and `.zst` unpacked.
+
+    Raises:
+        UserError: where Zstandard's package is missing.
+        OSError: where it cannot be opened; in reading also EOFError, ValueError or zlib.error, where it is damaged.
+    """
+    return UNPACKERS[path.suffix](path) if path.suffix in UNPACKERS else open(path, "rb")
+
+
+def _open_zst(path: Path) -> BinaryIO:
+    return io.BufferedReader(_Zstandard(path))
+
+
+def _open_gz(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path, "rb"))
+
+
+UNPACKERS: dict[str, Callable[[Path], BinaryIO]] = {".gz": _open_gz, ".zst": _open_zst}
+
+
+class _Zstandard(io.RawIOBase):
+    """Unpacks the frames of a file, one after the other. The package's own reader takes a torn frame for the end."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import zstandard
+        except ImportError:
+            raise UserError(f"{path}: .zst needs the package zstandard: pip install 's2s-cli[zstd]'") from None
+        self._decompressor, self._error = zstandard.ZstdDecompressor(), zstandard.ZstdError
+        self._frame, self._ready = self._decompressor.decompressobj(), b""
+        self._file = open(path, "rb")  # noqa: SIM115  (closed below)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            packed = self._frame.unused_data or self._file.read(io.DEFAULT_BUFFER_SIZE)
+            if not packed:
+                if self._frame.eof:
+                    return 0
+                raise EOFError("it ends in the midst of a Zstandard frame")
+            if self._frame.eof:
+                self._frame = self._decompressor.decompressobj()
+            try:
+                self._ready = self._frame.decompress(packed)
+            except self._error as error:
+                raise ValueError(str(error)) from None
+        given = self._ready[: len(buffer)]
+        buffer[: len(given)] = given
+        self._ready = self._ready[len(given) :]
+        return len(given)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def write_synced(path: Path, data: bytes) -> None:

@@ -35,7 +35,9 @@ RUNS = Path("runs")
 ENVIRONMENT = "S2S_MODEL"
 
 _HEADER = re.compile(r"# s2s run, format (\d{1,9}), written by s2s (\S{1,40}), sha256 ([0-9a-f]{64})\n")
-_ASIDE = re.compile(r"\.(config\.yaml|best|last|metrics\.jsonl|corpus\.json|(shared|source|target)\.model)\.\d+\.tmp")
+_ASIDE = re.compile(
+    r"\.(config\.yaml|best|last|metrics\.jsonl|corpus\.json|\d+-\d{5}\.json|(shared|source|target)\.model)\.\d+\.tmp"
+)
 _CHECKPOINT = re.compile(r"(step|average)-\d{8,}")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import gzip
 import os
+import pickle
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -20,14 +22,18 @@ import toy
 sys.path.insert(0, str(Path(__file__).parent / "torture"))
 import child
 from child import Fault
+from terminal import Terminal, screen
 
 from s2s_cli.config import DecodingConfig
 from s2s_cli.data.features import FeatureFile
 from s2s_cli.errors import RunFailed, UserError
 from s2s_cli.translate import workers
 from s2s_cli.translate.entry import Notices
+from s2s_cli.translate.formats import choose_format
 from s2s_cli.translate.lines import FIRST_WINDOW
 from s2s_cli.translate.part import Part
+from s2s_cli.translate.streams import read_input
+from s2s_cli.translate.translator import Translator
 
 COMMAND = ("translate", "--model", "runs/toy", "--input", "big.txt", "--output", "runs/out.txt", "--beam", 1)
 Rounds = Callable[[int, int], int]
@@ -60,8 +66,8 @@ def nothing_begun(folder: Path) -> Iterator[None]:
     subprocess.run(["rm", "-rf", folder / "runs/out.txt", folder / "runs/out.txt.part"], check=True)
 
 
-def ends_whole(context: Any, folder: Path) -> child.Ended:
-    ended = child.run(context, folder, *COMMAND)
+def ends_whole(context: Any, folder: Path, *options: object) -> child.Ended:
+    ended = child.run(context, folder, *COMMAND, *options)
     assert ended.code == 0, ended.stderr
     assert (folder / "runs/out.txt").read_bytes() == (folder / "whole").read_bytes()
     assert not (folder / "runs/out.txt.part").exists()
@@ -161,6 +167,53 @@ def test_a_signal_leaves_what_is_whole(folder: Path) -> None:
     if process.returncode:  # else it was too late
         assert process.returncode == 130
         assert stderr.count(b"\n") == 1 and b"goes on after line" in stderr
+
+
+@pytest.mark.parametrize(("how", "workers"), [("TERM", 1), ("TERM", 2), ("KILL", 2)])
+def test_ended_in_the_middle_the_same_command_gives_the_whole(
+    how: str, workers: int, context: Any, folder: Path
+) -> None:
+    process = started(folder, "--workers", workers, "--batch-size", 1)
+    wait_for(lambda: lines_in_journal(folder) > 2)
+    process.send_signal(signal.Signals[f"SIG{how}"])
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == {"TERM": 143, "KILL": -9}[how]
+    assert stderr.count(b"goes on after line") == (how == "TERM")
+    assert not (folder / "runs/out.txt").exists()
+    assert ends_whole(context, folder, "--workers", workers).stderr.startswith("goes on after line")
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_terminal_shows_how_far_it_is_and_is_left_clean(interrupted: bool, folder: Path, tmp_path: Path) -> None:
+    own = Terminal(*COMMAND, "--batch-size", 1, folder=folder, output=tmp_path / "stdout", TERM="xterm")
+    try:
+        seen = own.answer("left") + "left"
+        if interrupted:
+            own.type("\x03")
+        lines, cursor = screen(seen + own.rest())
+        code = own.end()
+    finally:
+        own.close()
+    ((bar,), _) = screen(seen)
+    assert re.fullmatch(r".{20} line [\d,]+ [\d,]+ lines/s, \d:\d\d:\d\d left", bar), bar
+    assert cursor
+    assert (tmp_path / "stdout").read_bytes() == b""
+    if interrupted:
+        assert code == 130
+        assert len(lines) == 1 and "goes on after line" in lines[0]
+    else:
+        assert code == 0
+        assert lines == (folder / "told").read_text().splitlines()
+
+
+def test_what_is_done_of_a_file_is_what_was_given_out(folder: Path) -> None:
+    """Not what was read ahead."""
+    translator = Translator.load(folder / "runs/toy")
+    with read_input(translator, folder / "big.txt", choose_format(translator.config, "text")) as windows:
+        found = {window.first + len(window.items): window.share for window in windows}
+    lines = (folder / "big.txt").read_bytes().splitlines(keepends=True)
+    assert list(found) == [FIRST_WINDOW, 3 * FIRST_WINDOW, 7 * FIRST_WINDOW, 700]
+    assert found == {end: pytest.approx(len(b"".join(lines[:end])) / len(b"".join(lines))) for end in found}
 
 
 def started(folder: Path, *options: object) -> subprocess.Popen[bytes]:
@@ -316,6 +369,6 @@ def test_what_was_noticed_is_taken_once() -> None:
 def test_a_file_of_features_is_mapped_once_in_another_process(folder: Path) -> None:
     """A window's items name it each."""
     file = FeatureFile(folder / "test.safetensors")
-    make, arguments = file.__reduce__()
-    assert make(*arguments) is make(*arguments)
-    assert make(*arguments).size == file.size
+    packed = pickle.dumps(file)
+    assert pickle.loads(packed) is pickle.loads(packed)
+    assert pickle.loads(packed).size == file.size

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from s2s_cli import config as sections
+from s2s_cli import config_decoding, config_model
 from s2s_cli.config import CHANGEABLE, Config, DecodingConfig, EvaluationConfig, ModelConfig, TokenizerConfig
 from s2s_cli.config_file import change, differences, dump_config, load_config, parse_config, schema
 from s2s_cli.data.corpus import READERS
@@ -150,6 +151,10 @@ def test_missing_files_are_named_with_line_and_key(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         load_config(path, files_exist=True)
     assert str(caught.value) == f"{path}:2: data.train.target: no such file: {tmp_path / 'gone'}"
+    (tmp_path / "gone-1").touch()
+    with pytest.raises(UserError, match=r"data\.train\.target: no such file: .*/gon\[a-d\]-\*$"):
+        load_config(path, ["data.train.target=gon[a-d]-*"], files_exist=True)
+    load_config(path, [f"data.train.target={tmp_path}/gon[d-f]-*"], files_exist=True)
 
 
 def test_of_many_problems_the_first_are_told(tmp_path: Path) -> None:
@@ -280,8 +285,15 @@ def test_an_unknown_key_in_a_single_text_is_refused_with_its_own_line(tmp_path: 
         ("    - {tsv: b.tsv}", "    - {tsv: 5}", "data.train.1.tsv", "string"),
         ("    - {tsv: b.tsv}", "    - {tsv: b.tsv, source: c}", "data.train.1", "either source and target, or tsv"),
         ("    - {tsv: b.tsv}", "    - {source: c}", "data.train.1", "either source and target, or tsv"),
+        ("    - {tsv: b.tsv}", "    - {tsv: b.tsv, weight: 0}", "data.train.1.weight", "greater than 0"),
         ("    - {tsv: b.tsv}", "    - {}", "data.train.1", "either source and target, or tsv"),
         ("  clip_norm: null", "  clip_norm: 0", "training.clip_norm", "greater than 0"),
+        (
+            "  validate_every: epoch",
+            "  validation_beam: 1001",
+            "training.validation_beam",
+            "less than or equal to 1000",
+        ),
         ("  validate_every: epoch", "  validate_every: 0", "training.validate_every", "greater than 0"),
         ("  validate_every: epoch", "  validate_every: epochs", "training.validate_every", "'epoch'"),
         ("decoding: {beam: 4, n_best: 2, length_penalty: 0.6}", "decoding: 5", "decoding", "object"),
@@ -302,6 +314,15 @@ def test_a_refusal_names_keys_only_as_they_are_written(tmp_path: Path, value: st
     text = FULL.replace("validate_every: epoch", f"validate_every: {value}").replace("{bleu: 30", "{blue: 30")
     keys = re.findall(r"(?m)^FILE:\d+: ([^ ]*?):? ", refusal(tmp_path, text))
     assert set(keys) == {"training.validate_every", "evaluation.min.blue"}
+
+
+def test_texts_are_mixed_by_weights_or_by_a_temperature(tmp_path: Path) -> None:
+    text = FULL.replace("{tsv: b.tsv}", "{tsv: b.tsv, weight: 2}")
+    assert "give every text a weight, or none (train.0 has none)" in refusal(tmp_path, text)
+    assert read(tmp_path, text, "data.train.0.weight=0.5").data.weights == (0.5, 2)
+    assert "have weights" in refusal(tmp_path, text, "data.train.0.weight=0.5", "data.temperature=5")
+    assert read(tmp_path, FULL, "data.temperature=5").data.weights is None
+    assert "unknown key data.valid.weight" in refusal(tmp_path, FULL, "data.valid.weight=1")
 
 
 def test_a_missing_section_is_named(tmp_path: Path) -> None:
@@ -623,8 +644,13 @@ def test_change_checks_as_reading_does() -> None:
     section = DecodingConfig(beam=4)
     assert change(section, {"n_best": 3}, "decoding") == DecodingConfig(beam=4, n_best=3)
     assert change(section, {}, "decoding") == section
-    for changes, word in [({"n_best": 5}, "beam"), ({"beam": 0}, "decoding.beam"), ({"precision": "fp8"}, "fp32")]:
-        with pytest.raises(UserError, match=word):
+    for changes, words in (
+        ({"n_best": 5}, r"^decoding: n_best \(5\) is more than beam"),
+        ({"beam": 0}, r"^decoding\.beam: should be"),
+        ({"precision": "fp8"}, "fp32"),
+        ({"bean": 1}, r"^unknown key decoding\.bean: did you mean 'beam'"),
+    ):
+        with pytest.raises(UserError, match=words):
             change(section, changes, "decoding")
 
 
@@ -650,7 +676,8 @@ def test_change_checks_as_reading_does() -> None:
     ],
 )
 def test_the_config_allows_exactly_what_is_implemented(literal: str, choices: dict[str, Any]) -> None:
-    assert list(get_args(getattr(sections, literal))) == list(choices)
+    names = {**vars(config_model), **vars(config_decoding), **vars(sections)}
+    assert list(get_args(names[literal])) == list(choices)
 
 
 def test_monitors_are_the_losses_and_the_metrics() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import itertools
 import random
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,17 +24,23 @@ from s2s_cli.data.corpus import (
     read_corpus,
     read_lines,
     read_pairs,
+    shards,
     train_tokenizer,
     unknown_rate,
 )
-from s2s_cli.data.sequences import Sequences, SequencesBuilder
+from s2s_cli.data.sequences import Sequences, SequencesBuilder, digest
 from s2s_cli.data.tokenizer import Tokenizer, Vocabulary
 from s2s_cli.errors import UserError
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".zst": zstandard.ZstdCompressor(write_checksum=True).compress,
+}
 
 
 def write(path: Path, content: bytes | str) -> Path:
     data = content.encode() if isinstance(content, str) else content
-    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    path.write_bytes(PACKERS.get(path.suffix, bytes)(data))
     return path
 
 
@@ -76,7 +84,7 @@ def sequences(rows: Iterable[list[int]]) -> Sequences:
         ("a\u2028b\u2029c\x85d\ve\ff\x1cg\x00h\n".encode(), ["a\u2028b\u2029c\x85d\ve\ff\x1cg\x00h"]),
     ],
 )
-@pytest.mark.parametrize("name", ["text", "text.gz"])
+@pytest.mark.parametrize("name", ["text", "text.gz", "text.zst"])
 def test_a_line_ends_with_lf_and_nothing_else(tmp_path: Path, name: str, content: bytes, wanted: list[str]) -> None:
     assert lines_of(tmp_path, content, name) == wanted
 
@@ -88,7 +96,7 @@ def test_any_lines_are_read_as_written(tmp_path_factory: pytest.TempPathFactory,
     assert list(read_lines(write(path, "".join(f"{line}\n" for line in lines)))) == lines
 
 
-@pytest.mark.parametrize("name", ["text", "text.gz"])
+@pytest.mark.parametrize("name", ["text", "text.gz", "text.zst"])
 def test_bytes_that_are_not_utf8_are_refused_with_line_and_byte(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=rf"{name}:3: not UTF-8 \(byte 4 of"):
         lines_of(tmp_path, b"one\ntwo\nabc\xff\nfour\n", name)
@@ -102,18 +110,32 @@ def test_lines_before_a_broken_one_are_still_given(tmp_path: Path) -> None:
         next(lines)
 
 
-def test_a_damaged_gzip_file_is_refused_by_its_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", PACKERS)
+def test_a_damaged_packed_file_is_refused_by_its_name(tmp_path: Path, ending: str) -> None:
     rng = random.Random(5)
-    whole = gzip.compress("".join(f"line {rng.random()}\n" for _ in range(2000)).encode())
-    cut = [whole[:-1], whole[:-8], whole[: len(whole) // 2], whole[:5], b"plain text\n"]
+    whole = PACKERS[ending]("".join(f"line {rng.random()}\n" for _ in range(2000)).encode())
+    cut = [whole[:-1], whole[:-8], whole[: len(whole) // 2], whole[:5], b"plain text\n", whole + whole[:-1]]
     flipped = [whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :] for at in (0, 10, 11, 12, len(whole) // 2)]
-    path = tmp_path / "text.gz"
+    path = tmp_path / f"text{ending}"
     for damaged in cut + flipped:
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match=r"text\.gz"):
+        with pytest.raises(UserError, match=rf"text\{ending}"):
             list(read_lines(path))
-    path.write_bytes(whole)
-    assert len(list(read_lines(path))) == 2000
+    path.write_bytes(whole * 2)  # one behind the other, as `cat` joins them
+    assert len(list(read_lines(path))) == 4000
+
+
+def test_an_empty_zst_file_is_not_taken_for_whole(tmp_path: Path) -> None:
+    (tmp_path / "text.zst").touch()
+    with pytest.raises(UserError, match=r"text\.zst: cannot read it: it ends"):
+        list(read_lines(tmp_path / "text.zst"))
+
+
+def test_without_zstandard_it_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "text.zst", "a\n")
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(UserError, match=r"text\.zst.*pip install 's2s-cli\[zstd\]'"):
+        list(read_lines(path))
 
 
 @pytest.mark.parametrize("name", ["missing", ".", "x" * 300, "a\0b"])
@@ -151,17 +173,79 @@ def test_a_tsv_line_without_a_tab_is_refused_with_its_number(tmp_path: Path) -> 
         list(read_pairs(ParallelText(tsv=path)))
 
 
+# Names that stand for several files
+
+
+def test_shards_are_paired_by_what_their_wildcards_stand_for(tmp_path: Path) -> None:
+    for number in (10, 2, 1):
+        write(tmp_path / f"{number}.en-part.gz", f"s{number}\n")
+        write(
+            tmp_path / f"p{number}a.de.zst", f"t{number}\n"
+        )  # by whole names, 10a stands behind 1a; on the other side not
+    text = ParallelText(source=tmp_path / "*.en-part.gz", target=tmp_path / "p*a.de.zst", name="parts")
+    found = shards(text)
+    assert [shard.name for shard in found] == ["parts"] * 3
+    assert list(read_pairs(text)) == [("s1", "t1"), ("s10", "t10"), ("s2", "t2")]
+    assert [pair for shard in found for pair in read_pairs(shard)] == list(read_pairs(text))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "wanted"), [("t?.tsv", "ab"), ("t[bc].tsv", "b"), ("t[!b].tsv", "a"), ("*", "abz")]
+)
+def test_tsvs_are_read_in_the_order_of_their_names(tmp_path: Path, pattern: str, wanted: str) -> None:
+    folder = tmp_path / "[a]*"  # in a folder's name they stand for themselves
+    folder.mkdir()
+    for name in ("tb", "ta", "z", ".hidden"):
+        write(folder / f"{name}.tsv", f"{name[-1]}\tx\n")
+    assert "".join(source for source, _ in read_pairs(ParallelText(tsv=folder / pattern))) == wanted
+
+
+def test_a_file_that_is_called_so_is_itself(tmp_path: Path) -> None:
+    write(tmp_path / "t[1].tsv", "a\tx\n")
+    write(tmp_path / "t1.tsv", "b\ty\n")
+    assert list(read_pairs(ParallelText(tsv=tmp_path / "t[1].tsv"))) == [("a", "x")]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        ("a-*", "b-*", r"a-2 has no partner.*a-\* 2 and .*b-\* 1"),
+        ("b-*", "a-*", r"a-2 has no partner.*b-\* 1 and .*a-\* 2"),
+        ("a-2", "b-*", r"a-2 has no partner"),
+        ("a-*", "c-*", r"c-\*: no file matches"),
+    ],
+)
+def test_shards_without_partners_are_refused(tmp_path: Path, source: str, target: str, words: str) -> None:
+    for name in ("a-1", "a-2", "b-1"):
+        write(tmp_path / name, "x\n")
+    with pytest.raises(UserError, match=words):
+        shards(ParallelText(source=tmp_path / source, target=tmp_path / target))
+
+
+def test_a_misaligned_shard_is_named(tmp_path: Path) -> None:
+    for name, content in (("a-1", "x\n"), ("b-1", "x\n"), ("a-2", "x\n"), ("b-2", "x\nx\n")):
+        write(tmp_path / name, content)
+    with pytest.raises(UserError, match=r"a-2 ends after 1 lines, but .*b-2 has 2"):
+        list(read_pairs(ParallelText(source=tmp_path / "a-*", target=tmp_path / "b-*")))
+
+
 # Sequences
 
 
 @settings(max_examples=50)
-@given(rows=st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=6), max_size=8))
-def test_sequences_hold_what_was_appended(rows: list[list[int]]) -> None:
-    built = sequences(rows)
-    assert len(built) == len(rows)
-    assert [built[i].tolist() for i in range(len(rows))] == rows
-    assert built.lengths(torch.arange(len(rows))).tolist() == [len(row) for row in rows]
-    assert built.items.dtype == torch.int32
+@given(parts=st.lists(st.lists(st.lists(st.integers(0, 2**31 - 1), max_size=6), max_size=8), min_size=1, max_size=4))
+def test_sequences_hold_what_was_appended_in_however_many_parts(parts: list[list[list[int]]]) -> None:
+    rows = [row for part in parts for row in part]
+    alone, joined = sequences(rows), Sequences.joined(map(sequences, parts))
+    assert (len(alone.parts), len(joined.parts)) == (1, len(parts))
+    order = torch.randperm(len(rows))
+    for built in (alone, joined):
+        assert len(built) == len(rows)
+        assert built.total == sum(map(len, rows))
+        assert built.rows(order.tolist()) == [rows[i] for i in order.tolist()]
+        assert built.lengths(order).tolist() == [len(rows[i]) for i in order.tolist()]
+        assert all(part.items.dtype == torch.int32 for part in built.parts)
+    assert digest(joined) == digest(alone)
 
 
 def test_a_fingerprint_changes_with_every_piece_order_and_border() -> None:
@@ -200,7 +284,8 @@ def test_a_corpus_holds_the_pieces_of_every_pair_in_order(
     second = ParallelText(tsv=write(tmp_path / "t.tsv", "ten\tnine\n"))
     corpus = read_corpus([first, second], tokenizer, keep_text=True)
     sources, targets = [*sources, "ten"], [*targets, "nine"]
-    assert corpus.texts == (sources, targets)
+    assert corpus.texts is not None
+    assert [list(side) for side in corpus.texts] == [sources, targets]
     assert [corpus.source[i].tolist() for i in range(len(corpus))] == tokenizer.source.encode(sources)
     assert [corpus.target[i].tolist() for i in range(len(corpus))] == tokenizer.target.encode(targets)
     assert corpus.dropped == {}
@@ -262,9 +347,9 @@ def test_overlap_counts_held_out_sentences_that_were_trained_on(tmp_path: Path) 
         ParallelText(tsv=write(tmp_path / "b.tsv", "three\tx\ntwo\ty\n")),
     ]
     held_out = ParallelText(tsv=write(tmp_path / "c.tsv", "two\tz\nfour\tx\n one\tw\ntwo\tv\nThree\tx\n"))
-    assert count_overlap(train, held_out) == 3
-    assert count_overlap(train[1:], held_out) == 2
-    assert count_overlap([], held_out) == 0
+    assert count_overlap(train, [held_out, *train]) == [3, 2, 2]
+    assert count_overlap(train[1:], [held_out]) == [2]
+    assert count_overlap([], [held_out]) == [0]
 
 
 # Training a tokenizer

@@ -10,6 +10,8 @@ import pytest
 import toy
 import yaml
 
+from s2s_cli.config_file import load_config
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -53,6 +55,11 @@ def test_the_configs_of_the_readme_are_valid(tmp_path: Path) -> None:
     (tmp_path / "shown.yaml").write_bytes(done.stdout)
     again = toy.s2s("config", "show", "--config", "shown.yaml", cwd=tmp_path)
     assert again.stdout == done.stdout
+    for data in re.findall(
+        r"```yaml\n(data:.*?)```", (ROOT / "docs" / "data.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    ):
+        (tmp_path / "data.yaml").write_text(f"{data}training: {{max_steps: 1}}\n", encoding="utf-8")
+        load_config(tmp_path / "data.yaml")
     workflow = next(block for block in blocks if "workflows" in block)
     steps = yaml.safe_load(workflow)["jobs"]["translation"]["steps"]
     assert any("s2s evaluate" in step.get("run", "") for step in steps)

@@ -327,7 +327,7 @@ def test_the_stored_corpus_is_the_one_in_memory_and_notices_other_features(
         assert found.dropped == wanted.dropped
         if keep_text:
             assert found.texts is not None and wanted.texts is not None
-            assert list(found.texts[1]) == wanted.texts[1]
+            assert list(found.texts[1]) == list(wanted.texts[1])
             assert [str(item) for item in found.texts[0]] == [str(item) for item in wanted.texts[0]]
     assert len(made) == 1
     assert sum(path.stat().st_size for path in (tmp_path / "corpus").iterdir()) < 10_000, "features stay in their file"

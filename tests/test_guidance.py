@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 from collections.abc import Callable
@@ -12,10 +13,12 @@ import torch
 import toy
 
 from s2s_cli.config import DecoderConfig, DecodingConfig, EncoderConfig, ModelConfig, TokenizerConfig
-from s2s_cli.data.spelling import Surface, source_words, stands
+from s2s_cli.data.spelling import Spelling, Surface, source_words, stands
 from s2s_cli.data.tokenizer import Tokenizer, Vocabulary, train_vocabulary
+from s2s_cli.data.words import words_of
 from s2s_cli.errors import UserError
 from s2s_cli.model.seq2seq import build_model
+from s2s_cli.translate.alignment import align
 from s2s_cli.translate.entry import Entry
 from s2s_cli.translate.translator import Translator
 from s2s_cli.translate.wishes import KINDS, Term, Wishes, patterns, read_terms
@@ -62,18 +65,19 @@ def test_spelled_text_is_decoded_text(vocabulary: Vocabulary) -> None:
     for _ in range(300):
         ids = [draw.randrange(len(vocabulary)) for _ in range(draw.randint(0, 9))]
         whole = vocabulary.decode(ids)
-        assert (
-            vocabulary.spelling.text(ids) == whole or "\ufffd" in whole or len(whole.split()) != len(whole.split(" "))
-        )
+        text, spans = vocabulary.spelling.spoken(ids)
+        assert text == whole or "\ufffd" in whole or len(whole.split()) != len(whole.split(" "))
+        if text == whole and "\ufffd" not in text:
+            assert words_of(text, spans) == words_of(*vocabulary.spoken(ids))
 
 
 def test_surfaces_stand_for_pieces() -> None:
-    from s2s_cli.data.spelling import Spelling
-
-    words = Spelling([b"", b" a", b"b", b" \xe2\x81\x87 "], 3)
-    assert words.text([1, 3, 2], [Surface(1, 2, "X")]) == "a X b"
-    assert words.text([3, 1], [Surface(0, 1, "X")]) == "X a"
-    assert words.text([1, 1, 2], [Surface(0, 1, "  Q", apart=False)]) == "  Q ab"
+    words = Spelling([b"", b" a", b"b", b" \xe2\x81\x87 ", b"\xc3", b"\xa9"], 3)
+    assert words.spoken([1, 3, 2], [Surface(1, 2, "X")]) == ("a X b", [(0, 1), (2, 3), (4, 5)])
+    assert words.spoken([3, 1], [Surface(0, 1, "X")]) == ("X a", [(0, 1), (1, 3)])
+    assert words.spoken([1, 1, 2], [Surface(0, 1, "  Q", apart=False)]) == ("  Q ab", [(0, 3), (3, 5), (5, 6)])
+    assert words.spoken([1, 3, 2, 1], [Surface(1, 3, "X Y")]) == ("a X Y a", [(0, 1), (2, 5), (2, 5), (5, 7)])
+    assert words.spoken([1, 4, 5, 4]) == ("aé\ufffd", [(0, 1), (1, 2), (1, 2), (2, 3)])
 
 
 @pytest.mark.parametrize("block", range(4))
@@ -106,6 +110,32 @@ def test_promises_are_kept(block: int, make: Callable[..., Translator]) -> None:
                 assert found.text.count(text) >= wishes.kept(str(entry.source)).count(text), (seed, entry, found.text)
             for text in entry.forbid:
                 assert not stands(text, found.text), (seed, entry, found.text)
+
+
+@pytest.mark.parametrize("beam", [1, 4])
+def test_forced_words_count_in_the_least_length(beam: int, make: Callable[..., Translator]) -> None:
+    """The limit leaves room for whichever is more, and no more than that."""
+    entries = [Entry(source, prefix="de", force=("sun ton", "abe"), forbid=("in",)) for source in WORDS]
+    for least in (2, 16, 25):
+        translator = make(beam=beam, min_length=least, max_length=40, max_length_ratio=0.1)
+        for (found,) in translator.translate(entries):
+            assert found.text.startswith("de") and stands("sun ton", found.text) and stands("abe", found.text)
+            assert found.length == least + 1 or (least == 2 and found.length > 4)
+
+
+def test_alignments_count_the_words_that_are_written(make: Callable[..., Translator]) -> None:
+    draw = random.Random(4)
+    kept = ["http://x.org/Ä?q=1", "12,5", "<b i>", "☃Ü"]
+    entries = []
+    for _ in range(40):
+        source = " ".join(draw.choices([*WORDS, *kept], k=draw.randint(1, 6)))
+        force = (draw.choice(["☃ Ünï ☃", "東京", "x - y", "abe"]),) if draw.random() < 0.5 else ()
+        entries.append(Entry(source, force=force, prefix=draw.choice(["", "Ünï ☃ ton a"])))
+    wishes = Wishes(keep=patterns(sorted(KINDS), []), copy_unknown=True)
+    translator = make(wishes, allow_unknown=True)
+    translator.look("--alignments")
+    for (found,) in translator.translate(entries):
+        assert [word for _, word in align(found)] == list(range(len(found.text.split()))), found.text
 
 
 def test_nothing_asked_changes_nothing(make: Callable[..., Translator]) -> None:
@@ -172,9 +202,29 @@ def test_damaged_terminology_names_its_line(tmp_path: Path) -> None:
             read_terms(path)
 
 
-def test_words_of_a_source_for_each_piece() -> None:
-    assert source_words("Der  Ünï, ok", [" der", " ü", "nï", ",", " ok"]) == ["Der", "Ünï", "Ünï", "Ünï", "ok"]
-    assert source_words("ab ☃", [" ", "ab", " ", "☃"]) == ["ab", "ab", "☃", "☃"]
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a  (Ünï), a", {"a", "Ünï"}),
+        ("☃ a “...”", {"☃", "a", "“...”"}),
+        ("ab\u200bin ½ a", {"ab\u200bin", "½", "a"}),  # normalization parts the one, and writes the other with three
+        ("ＡＢ ab", {"ＡＢ", "ab"}),
+        (" abe ", {"abe"}),
+    ],
+)
+def test_words_of_a_source_are_those_that_were_given(text: str, words: set[str], vocabulary: Vocabulary) -> None:
+    found = source_words(text, vocabulary.spans(text))
+    assert {one for several in found for one in several.split()} == words
+    assert len(found) == len(vocabulary.encode([text])[0])
+    numbered = vocabulary.words(text, vocabulary.encode([text])[0])[:-1]
+    for copied, held in zip(found, numbered, strict=True):
+        assert copied in " ".join(text.split()[word] for word in held)
+
+
+def test_of_a_script_without_spaces_a_piece_is_what_it_stands_for() -> None:
+    assert source_words("東京に ab", [(0, 0), (0, 2), (2, 3), (3, 5), (5, 6)]) == ["東京", "東京", "に", "ab", "ab"]
+    assert source_words("東京", [(0, 0), (0, 0), (0, 1), (1, 1), (1, 2)]) == ["東", "東", "東", "京", "京"]
+    assert source_words("", []) == []
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +253,9 @@ def test_the_command(run: Path) -> None:
     assert last.startswith("e d☃ ") and "http://Ä.org" in last.split() and "h" in last.split()
     (copied,) = lines_of(run, "--copy-unknown", stdin="copy Zürich\n")
     assert "⁇" not in copied
-    (found,) = lines_of(run, "--format", "jsonl", stdin='{"source": "copy a b", "force": "h", "prefix": "c"}\n')
+    (run / "other").write_text("d\n")
+    line = '{"source": "copy a b", "force": "h", "prefix": "c"}\n'
+    (found,) = lines_of(run, "--format", "jsonl", "--prefix", "other", stdin=line)
     assert json.loads(found)["translation"].startswith("c") and "h" in json.loads(found)["translation"].split()
 
 
@@ -212,8 +264,8 @@ def test_the_command(run: Path) -> None:
     [
         (("--force", "a b", "--forbid", "b"), "copy a\n", "'b' in it is forbidden"),
         (("--force", ""), "copy a\n", "blank"),
-        (("--prefix", "short"), "copy a\ncopy b\n", "has 1 lines, and the input has more"),
-        (("--prefix", "short"), "", "but the input has 0"),
+        (("--prefix", "short"), "copy a\ncopy b\n", "has 1 line, and the input has more"),
+        (("--prefix", "short"), "", "and the input has 0"),
         (("--prefix", "short", "--split"), "copy a\n", "leave one out"),
         (("--keep-pattern", "x*"), "copy a\n", "empty text"),
         (("--terminology", "nowhere"), "copy a\n", "cannot read it"),
@@ -226,3 +278,24 @@ def test_the_command_refuses(arguments: tuple[str, ...], stdin: str, words: str,
     assert done.returncode == 2
     (line,) = done.stderr.decode().splitlines()
     assert words in line
+
+
+@pytest.mark.parametrize("name", ["in", "in.gz"])
+@pytest.mark.parametrize("options", [(), ("--output", "out"), ("--output", "out", "--workers", 2)], ids=str)
+def test_a_file_longer_or_shorter_than_the_prefixes_is_refused_before_its_first_line(
+    options: tuple[object, ...], name: str, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run)
+    text = b"copy a\n" * 100
+    (run / name).write_bytes(gzip.compress(text) if name.endswith("gz") else text)
+    command = "translate", "--model", "runs/toy", "--input", name, "--prefix", "prefixes"
+    for lines in (99, 101):
+        (run / "prefixes").write_text("\n" * lines)
+        error = toy.invoke(*command, *options)
+        assert isinstance(error, UserError)
+        assert f"it has {lines} lines, and the input has 100: give a line for each" in str(error)
+        assert not list(run.glob("out*"))
+    (run / "prefixes").write_text("b\n" * 100)
+    assert toy.invoke(*command, "--output", "whole") is None
+    assert all(line.startswith("b") for line in (run / "whole").read_text().splitlines())
+    (run / "whole").unlink()

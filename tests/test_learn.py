@@ -10,7 +10,8 @@ from typing import get_args
 import pytest
 import toy
 
-from s2s_cli.config import BAHDANAU, AttentionName, CellName
+from s2s_cli.config import BAHDANAU
+from s2s_cli.config_model import AttentionName, CellName
 
 Case = tuple[str, str, bool]
 # bahdanau feeds its context by definition, so it has no form without.

@@ -89,7 +89,7 @@ def test_a_repetition_counts_however_often_it_was_said() -> None:
 
 def test_a_minimum_is_counted_without_the_end_and_needs_room() -> None:
     control = MinimumLength(EOS, 2)
-    assert control.least == 2
+    assert control.shortest == 2
     state, forbidden = control.start(), []
     for _ in range(4):
         scores_V = torch.zeros(3)

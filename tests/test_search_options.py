@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import toy
-from typer.testing import CliRunner
 
-from s2s_cli.cli.main import app
+from s2s_cli.config_decoding import _LOOKED_AT_BY
 from s2s_cli.errors import UserError
+from s2s_cli.search.searches import SEARCHES
 
 LINES = b"copy a b\n\nreverse c d e f\ncopy a b\ncopy h g f e\nreverse a\n"
 COUNT = LINES.count(b"\n")
@@ -30,34 +30,25 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         "sampling": {"decoding": {"search": "sampling", "samples": 4, "n_best": 4, "top_k": 9, "seed": 5, "mbr": True}},
         "sampling validated": {"decoding": {"search": "sampling", "top_p": 0.9}, "training__validation_beam": 2},
+        "features": toy.of_features(),
     }
     for name, changes in own.items():
         short = {"training__max_steps": 4, "training__validate_every": 4}
         path = toy.write_config(folder, **short, **changes)
-        assert invoke("train", "--config", path, "--run", folder / "runs" / name) is None
+        assert toy.invoke("train", "--config", path, "--run", folder / "runs" / name) is None
     return folder
-
-
-@pytest.fixture(autouse=True)
-def signals_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2s_cli.signals.end_quietly_on_closed_pipe", lambda: None)
-
-
-def invoke(*arguments: object) -> BaseException | None:
-    """Runs the command in this process, since to start one for each case would take minutes: how it ended."""
-    return CliRunner().invoke(app, [str(argument) for argument in arguments]).exception
 
 
 def translate(runs: Path, *options: object, model: str = "plain") -> list[str]:
     (runs / "lines").write_bytes(LINES)
     files = "--input", runs / "lines", "--output", runs / "output"
-    assert invoke("translate", "-m", runs / "runs" / model, *files, *options) is None
+    assert toy.invoke("translate", "-m", runs / "runs" / model, *files, *options) is None
     return (runs / "output").read_text(encoding="utf-8").split("\n")[:-1]
 
 
 def refusal(runs: Path, *options: object, model: str = "plain") -> str:
     """What the user reads; `test_cli.py` holds that it goes to standard error, with exit code 2."""
-    error = invoke("translate", "-m", runs / "runs" / model, "--input", runs / "test.src", *options)
+    error = toy.invoke("translate", "-m", runs / "runs" / model, "--input", runs / "test.src", *options)
     assert isinstance(error, UserError), error
     (line,) = str(error).splitlines()
     return line
@@ -146,21 +137,14 @@ def test_an_ensemble_searches_in_every_way(options: tuple[object, ...], runs: Pa
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--top-k", 5), "top_k has no use with search beam: leave it out, or set search to sampling"),
-        (("--temperature", 0.5), "set search to sampling"),
-        (("--samples", 5), "set search to sampling"),
-        (("--seed", 5), "set search to sampling"),
-        (("--diversity", 2), "set search to diverse"),
-        (("--search", "sampling", "--beam-groups", 2), "set search to diverse"),
-        (("--search", "sampling", "--beam", 3), "set search to beam or diverse"),
-        (("--search", "sampling", "--stopping", "exact"), "set search to beam or diverse"),
         (("--search", "sampling", "--samples", 3, "--n-best", 4), "raise samples, or lower n_best"),
         (("--search", "sampling", "--samples", 1, "--mbr"), "raise samples"),
-        (("--beam", 1, "--mbr"), "raise beam"),
         (("--search", "diverse", "--beam", 5, "--beam-groups", 2), "set beam to 4"),
         (("--search", "diverse", "--beam", 3, "--beam-groups", 7), "set beam to 7"),
         (("--min-length", 9, "--max-length", 9), "lower min_length, or raise max_length"),
         (("--min-length-ratio", 3, "--max-length-ratio", 2), "lower the one, or raise the other"),
+        (("--mbr", "--beam", 1), "raise beam, now 1"),
+        (("--n-best", 3), "raise beam, or lower n_best"),
         (("--search", "samplign"), "did you mean 'sampling'?"),
         (("--normalization", "averge"), "did you mean 'average'?"),
         (("--stopping", "never"), "known: early, full, exact"),
@@ -173,6 +157,68 @@ def test_an_ensemble_searches_in_every_way(options: tuple[object, ...], runs: Pa
 )
 def test_contradictions_are_refused_in_one_line(options: tuple[object, ...], words: str, runs: Path) -> None:
     assert words in refusal(runs, *options)
+
+
+OTHER = {
+    **{"beam": 3, "stopping": "exact", "beam_groups": 2, "diversity": 2, "samples": 5, "temperature": 0.5, "top_k": 5},
+    **{"top_p": 0.5, "min_p": 0.5, "seed": 5},
+}
+USELESS = [(search, key) for key, useful in _LOOKED_AT_BY.items() for search in SEARCHES if search not in useful]
+
+
+@pytest.mark.parametrize(("search", "key"), USELESS)
+def test_what_a_search_does_not_look_at_is_refused(search: str, key: str, runs: Path) -> None:
+    told = refusal(runs, "--search", search, f"--{key.replace('_', '-')}", OTHER[key])
+    searches = " or ".join(_LOOKED_AT_BY[key])
+    assert told == f"decoding: {key} has no use with search {search}: leave it out, or set search to {searches}"
+
+
+TO_FILE = ("--output", "out")
+VECTORS = ("--input", "test.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        ("plain", ("--fresh",), "only a translation of an --input FILE to an --output FILE"),
+        ("plain", ("--fresh", *TO_FILE, "--attention", "a.npz"), "without --attention and --show-attention"),
+        ("plain", ("--fresh", *TO_FILE, "--show-attention"), "without --attention and --show-attention"),
+        ("plain", ("--workers", 2, "--attention", "a.npz"), "leave them out, or --workers"),
+        ("plain", ("--workers", 2, "--show-attention"), "leave them out, or --workers"),
+        ("plain", ("--attention", "a.npz", "--output", "a.npz"), "--output and --attention: both would write a.npz"),
+        ("plain", ("--field", "text"), "add --format jsonl"),
+        ("plain", ("--format", "tsv", "--field", "text"), "add --format jsonl"),
+        ("plain", ("--format", "jsonl", "--field", "force"), "give the source another name"),
+        ("plain", ("--language", "de"), "add --split"),
+        ("plain", ("--split", "--n-best", 2), "join the best with --n-best 1"),
+        ("plain", ("--split", "--prefix", "prefixes"), "leave one out"),
+        ("plain", ("--force", "a b", "--forbid", "b"), "'a b' is forced (or kept), but 'b' in it is forbidden"),
+        ("plain", ("--terminology", "terms", "--forbid", "c"), "'b c' is forced (or kept), but 'c' in it is"),
+        ("plain", ("--keep-pattern", "[a-h]", "--forbid", "a"), "'a' is forced (or kept), but 'a' in it is"),
+        ("plain", ("--prefix", "prefixes", "--forbid", "b"), "line 1: the prefix 'b' holds 'b', which is forbidden"),
+        ("plain", VECTORS, "this model reads lines of text"),
+        ("greedy", ("--copy-unknown",), "--copy-unknown needs attention"),
+        ("greedy", ("--alignments",), "--alignments: this model has no attention"),
+        ("greedy", ("--attention", "a.npz"), "--attention: this model has no attention"),
+        ("greedy", ("--show-attention",), "--show-attention: this model has no attention"),
+        ("features", (*VECTORS, "--split"), "--split divides text"),
+        ("features", (*VECTORS, "--format", "tsv"), "take text or jsonl"),
+        ("features", (*VECTORS, "--format", "jsonl", "--field", "text"), "--field names text"),
+        ("features", (*VECTORS, "--keep", "urls"), "need a source of text"),
+        ("features", (*VECTORS, "--terminology", "terms"), "need a source of text"),
+        ("features", (*VECTORS, "--copy-unknown"), "need a source of text"),
+        ("features", (), "feature vectors are read from files that end in .npy or .safetensors"),
+    ],
+    ids=str,
+)
+def test_options_that_contradict_each_other_or_the_model_are_refused(
+    model: str, options: tuple[object, ...], words: str, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs)
+    Path("prefixes").write_text("b\n" * len(Path("test.src").read_text().splitlines()))
+    Path("terms").write_text("a\tb c\n")
+    assert words in refusal(runs, *options, model=model)
+    assert not any(Path(name).exists() for name in ("out", "out.part", "a.npz"))
 
 
 def test_the_command_itself(runs: Path) -> None:
@@ -188,7 +234,7 @@ def test_the_command_itself(runs: Path) -> None:
 def test_coverage_needs_attention(runs: Path) -> None:
     assert "attention none" in refusal(runs, "--coverage-penalty", 0.2, model="greedy")
     path = toy.write_config(runs, model__attention="none", decoding__coverage_penalty=0.2)
-    error = invoke("train", "--config", path, "--run", runs / "blind")
+    error = toy.invoke("train", "--config", path, "--run", runs / "blind")
     assert "decoding.coverage_penalty needs attention" in str(error)
 
 
@@ -199,29 +245,45 @@ def test_mbr_can_be_left_out_of_a_run_that_has_it(runs: Path) -> None:
     assert scores == sorted(scores, reverse=True)
 
 
-def test_features_are_sampled_by_what_they_hold(tmp_path: Path) -> None:
-    path = toy.write_config(tmp_path, **toy.of_features(training__max_steps=4, training__validate_every=4))
-    assert invoke("train", "--config", path, "--run", tmp_path / "run") is None
-    options = "--input", tmp_path / "test.safetensors", "--search", "sampling", "--samples", 2, "--n-best", 2
+def test_the_utility_stands_beside_the_score_wherever_that_does(runs: Path) -> None:
+    options = "--search", "sampling", "--samples", 9, "--mbr"
+    rows = [row.split(" ||| ") for row in translate(runs, *options, "--n-best", 3)]
+    for number in range(COUNT):
+        found = [float(utility) for index, _, _, utility in rows if index == str(number)]
+        assert len(found) == 3 and found == sorted(found, reverse=True)
+        assert max(found) > 0 or number == 1, "the blank line"
+    (runs / "rows.jsonl").write_text("".join(f'{{"source": "{line}"}}\n' for line in LINES.decode().splitlines()))
+    json_lines = "--input", runs / "rows.jsonl", "--format", "jsonl"
+    several = [json.loads(line) for line in translate(runs, *options, "--n-best", 3, *json_lines)]
+    told = [[f"{one[name]:.4f}" for name in ("score", "utility")] for line in several for one in line["translations"]]
+    assert told == [row[2:] for row in rows]
+    for line, own in zip(translate(runs, *options, "--scores", *json_lines), several, strict=True):
+        assert json.loads(line)["utility"] == pytest.approx(own["translations"][0]["utility"], abs=1e-4)
+    assert "utility" not in "".join(translate(runs, *options[:-1], "--n-best", 3, "--scores", *json_lines))
+
+
+def test_features_are_sampled_by_what_they_hold(runs: Path, tmp_path: Path) -> None:
+    options = "--input", runs / "test.safetensors", "--search", "sampling", "--samples", 2, "--n-best", 2
     found = []
     for size in (1, 64):
         output = tmp_path / f"output {size}"
-        assert invoke("translate", "-m", tmp_path / "run", *options, "--batch-size", size, "-o", output) is None
+        model = "-m", runs / "runs" / "features"
+        assert toy.invoke("translate", *model, *options, "--batch-size", size, "-o", output) is None
         found.append(output.read_text(encoding="utf-8"))
     assert found[0] == found[1]
-    assert found[0].count("\n") == 2 * len((tmp_path / "test.tgt").read_text().splitlines())
+    assert found[0].count("\n") == 2 * len((runs / "test.tgt").read_text().splitlines())
 
 
 @pytest.mark.parametrize("model", ["diverse", "sampling"])
 def test_a_run_is_evaluated_as_it_decodes(model: str, runs: Path) -> None:
     files = "--source", runs / "test.src", "--reference", runs / "test.tgt"
     report = runs / "scores.json"
-    assert invoke("evaluate", "-m", runs / "runs" / model, *files, "--no-cache", "--json", report) is None
+    assert toy.invoke("evaluate", "-m", runs / "runs" / model, *files, "--no-cache", "--json", report) is None
     hypotheses = runs / "hypotheses"
     options = "--input", runs / "test.src", "--output", hypotheses, "--n-best", 1
-    assert invoke("translate", "-m", runs / "runs" / model, *options) is None
+    assert toy.invoke("translate", "-m", runs / "runs" / model, *options) is None
     again = runs / "again.json"
     of_file = "--hypothesis", hypotheses, "--reference", runs / "test.tgt", "--tokenize", "none"
-    assert invoke("evaluate", *of_file, "--json", again) is None
+    assert toy.invoke("evaluate", *of_file, "--json", again) is None
     scores = [json.loads(path.read_text())["scores"]["chrf"]["value"] for path in (report, again)]
     assert scores[0] == pytest.approx(scores[1])

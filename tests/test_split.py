@@ -61,6 +61,14 @@ def test_sentences_and_what_stands_between(text: str, sentences: list[str], gaps
     assert divided(text) == (sentences, gaps)
 
 
+def test_the_utility_of_a_text_is_the_mean_of_its_sentences() -> None:
+    document = ENGLISH(Entry("A man sleeps. A dog runs."))
+    (whole_text,) = document.join([[Translation("a", -1.0, utility=50.0)], [Translation("b", -2.0, utility=40.0)]])
+    assert whole_text.ranked_by == {"score": -3.0, "utility": 45.0}
+    (unranked,) = document.join([[Translation("a", -1.0)], [Translation("b", -2.0)]])
+    assert unranked.ranked_by == {"score": -3.0}
+
+
 def test_a_language_has_its_own_abbreviations() -> None:
     text = "Er kam am 3. Mai. Gut."
     assert divided(text, Splitter("de"))[0] == divided(text, Splitter("DE_at"))[0] == ["Er kam am 3. Mai.", "Gut."]
@@ -107,6 +115,11 @@ def test_documents_within_json(tmp_path: Path) -> None:
     text = "Title\n\n- One. Two.\n"
     (line,) = through(tmp_path, json.dumps({"source": text}).encode(), "jsonl", split=True)
     assert json.loads(line) == {"source": text, "translation": text.upper()}
+
+
+def test_all_sentences_are_asked_the_same_but_only_the_first_has_the_prefix() -> None:
+    divided = ENGLISH(Entry("A man. A dog. A cat.", force=("x",), prefix="y")).entries
+    assert [(entry.force, entry.prefix) for entry in divided] == [(("x",), "y"), (("x",), ""), (("x",), "")]
 
 
 def test_only_the_last_sentence_of_a_line_too_long_is_cut(tmp_path: Path) -> None:

@@ -77,13 +77,18 @@ def assert_same_checkpoint(one: Path, other: Path, name: str = "step-00000020") 
     assert state == other_state
 
 
-@pytest.mark.parametrize("source", ["text", "sampled", "features"])
+@pytest.mark.parametrize("source", ["text", "sampled", "features", "mixed"])
 def test_a_run_stopped_at_any_moment_and_resumed_equals_an_uninterrupted_one_bit_for_bit(
     tmp_path: Path, source: str
 ) -> None:
     changes = toy.of_features(**FULL) if source == "features" else dict(FULL)
     if source == "sampled":
         changes |= {"tokenizer__type": "unigram", "tokenizer__vocab_size": 24, "tokenizer__sampling": {"alpha": 0.3}}
+    if source == "mixed":
+        changes["data__train"] = [
+            {"source": f"{name}.src", "target": f"{name}.tgt", "weight": weight}
+            for name, weight in (("tr*", 2), ("test", 1))
+        ]
     train(tmp_path, "whole", **changes)
     for looks in (2, 9, 23):  # mid-epoch, at and inside validations
         run = tmp_path / f"stopped-{looks}"

@@ -12,9 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import safetensors.torch
 import torch
+from typer.testing import CliRunner
+
+from s2s_cli.cli.main import app
 
 LETTERS = "abcdefgh"
 WORDS = ("copy", "reverse", *LETTERS)
@@ -132,6 +136,12 @@ def s2s(
     variables = {**os.environ, "PYTHONPATH": root, **environment}
     variables.pop("S2S_MODEL", None) if "S2S_MODEL" not in environment else None
     return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, env=variables, timeout=timeout)
+
+
+def invoke(*arguments: object) -> BaseException | None:
+    """Runs the command in this process, since to start one for each case would take minutes: how it ended."""
+    with patch("s2s_cli.signals.end_quietly_on_closed_pipe"):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments]).exception
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from s2s_cli.cli.app import BatchOption, BeamOption, ModelOption, app, examples, say
 from s2s_cli.errors import GATE_MISSED, UserError
+
+if TYPE_CHECKING:
+    from s2s_cli.score.result import Outcome
 
 
 @app.command(
@@ -91,6 +94,8 @@ def evaluate(
 ) -> None:
     """Score a model on its test sets, or files of translations; --min and --baseline make it a gate for a build.
 
+    By torchrun, several workers share what is to be translated.
+
     Exit codes: 0 all gates passed; 1 one was missed; 2 something cannot be judged.
     """
     from s2s_cli.errors import suggest
@@ -123,26 +128,39 @@ def evaluate(
         use_cache=not no_cache,
     )
     from s2s_cli import ci
+    from s2s_cli.dispatch import sharing
     from s2s_cli.display import print_details, print_outcome, write_json
     from s2s_cli.files import check_destinations, write_result
     from s2s_cli.report.page import render
 
-    written = {"--json": None if json_ in (None, "-") else Path(json_ or ""), "--junit": junit, "--report": report}
-    check_destinations({**written, "--output": output})
-    evaluator = Evaluator(request, say)
-    outcome = evaluator.run()
-    found = evaluator.details(outcome, attention=report is not None) if report or details else []
-    page = render(outcome, found, evaluator.learning_curve) if report else ""
-    if json_:
-        write_json(json_, outcome.as_json())
-    if junit:
-        write_result(junit, ci.junit(outcome).encode(errors="replace"))
-    if report:
-        write_result(report, page.encode(errors="backslashreplace"))
-    if json_ != "-":
-        print_outcome(outcome, plain)
-        if details:
-            print_details(outcome, found, plain)
-    ci.report_to_github(outcome, say)
-    if not outcome.passed:
+    def tell(outcome: Outcome) -> None:
+        found = evaluator.details(outcome, attention=report is not None) if report or details else []
+        page = render(outcome, found, evaluator.learning_curve) if report else ""
+        if json_:
+            write_json(json_, outcome.as_json())
+        if junit:
+            write_result(junit, ci.junit(outcome).encode(errors="replace"))
+        if report:
+            write_result(report, page.encode(errors="backslashreplace"))
+        if json_ != "-":
+            print_outcome(outcome, plain)
+            if details:
+                print_details(outcome, found, plain)
+        ci.report_to_github(outcome, say)
+
+    with sharing() as dispatcher:
+        workers = dispatcher.workers
+        with workers.in_turn():
+            written = {"--json": None if json_ in (None, "-") else Path(json_ or ""), "--junit": junit}
+            check_destinations({**written, "--report": report, "--output": output})
+            evaluator = Evaluator(request, say if workers.first else lambda _: None, dispatcher)
+        translated = evaluator.translate()
+        passed = True
+        with workers.together(patient=True):
+            if workers.first:
+                outcome = evaluator.judge(translated)
+                tell(outcome)
+                passed = outcome.passed
+        passed = workers.of_first(passed)
+    if not passed:
         raise typer.Exit(GATE_MISSED)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from s2s_cli.cli import decoding
 from s2s_cli.cli.app import (
     AlignmentsOption,
     AttentionOption,
@@ -32,6 +34,7 @@ SAME_RESULT = ("model", "input_", "output", "batch_size", "workers", "fresh")
     epilog=examples(
         "s2s translate < input.txt > output.txt",
         "echo 'A man sleeps.' | s2s translate -m runs/demo",
+        "s2s translate -m runs/a -m runs/b < input.txt",
         "s2s translate --scores --alignments < input.txt",
         "s2s translate --search sampling --samples 50 --mbr < input.txt",
         "s2s translate -m runs/shapes --input data/shapes/test.safetensors",
@@ -95,67 +98,31 @@ def translate(
         bool, typer.Option("--copy-unknown", help="Put source words in the place of unknown pieces, by attention.")
     ] = False,
     beam: BeamOption = None,
-    n_best: Annotated[
-        int | None, typer.Option("--n-best", metavar="N", help="N lines for each: index ||| text ||| score.")
-    ] = None,
-    search: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="beam, diverse (groups of beams) or sampling. Default: the run's."),
-    ] = None,
-    stopping: Annotated[
-        str | None, typer.Option(metavar="NAME", help="When a beam ends: early, full or exact.")
-    ] = None,
-    length_penalty: Annotated[float | None, typer.Option(metavar="ALPHA", help="0 is off.")] = None,
-    normalization: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Scores are divided by gnmt's length penalty, average or none.")
-    ] = None,
-    coverage_penalty: Annotated[
-        float | None, typer.Option(metavar="BETA", help="Against leaving parts of the source out; 0 is off.")
-    ] = None,
-    beam_groups: Annotated[
-        int | None, typer.Option(metavar="G", help="diverse: groups of the beam. Default: of one hypothesis each.")
-    ] = None,
-    diversity: Annotated[
-        float | None, typer.Option(metavar="X", help="diverse: what a piece loses for each group that chose it.")
-    ] = None,
-    samples: Annotated[
-        int | None, typer.Option(metavar="N", help="sampling: translations drawn for each line.")
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(metavar="T", help="sampling: below 1 the probable becomes more so.")
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(metavar="K", help="sampling: among the K most probable pieces.")] = None,
-    top_p: Annotated[
-        float | None, typer.Option(metavar="P", help="sampling: among the fewest pieces of probability P together.")
-    ] = None,
-    min_p: Annotated[
-        float | None, typer.Option(metavar="P", help="sampling: among pieces of P times the best one's probability.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="N", help="sampling: other seeds draw otherwise.")] = None,
-    mbr: Annotated[
-        bool | None,
-        typer.Option(
-            "--mbr/--no-mbr", help="Give what agrees most with all that was found (minimum Bayes risk, chrF)."
-        ),
-    ] = None,
-    repetition_penalty: Annotated[
-        float | None, typer.Option(metavar="X", help="Over 1: pieces that were said are less probable.")
-    ] = None,
-    no_repeat_ngram: Annotated[
-        int | None, typer.Option(metavar="N", help="No N pieces in a row twice in a translation.")
-    ] = None,
-    min_length: Annotated[int | None, typer.Option(metavar="N", help="Least pieces of a translation.")] = None,
-    min_length_ratio: Annotated[
-        float | None, typer.Option(metavar="X", help="Least pieces for each piece of the source.")
-    ] = None,
-    max_length: Annotated[int | None, typer.Option(metavar="N", help="Most pieces of a translation.")] = None,
-    max_length_ratio: Annotated[
-        float | None, typer.Option(metavar="X", help="Most pieces for each piece of the source (and ten more).")
-    ] = None,
+    n_best: decoding.NBest = None,
+    search: decoding.Search = None,
+    stopping: decoding.Stopping = None,
+    length_penalty: decoding.LengthPenalty = None,
+    normalization: decoding.Normalization = None,
+    coverage_penalty: decoding.CoveragePenalty = None,
+    beam_groups: decoding.BeamGroups = None,
+    diversity: decoding.Diversity = None,
+    samples: decoding.Samples = None,
+    temperature: decoding.Temperature = None,
+    top_k: decoding.TopK = None,
+    top_p: decoding.TopP = None,
+    min_p: decoding.MinP = None,
+    seed: decoding.Seed = None,
+    mbr: decoding.Mbr = None,
+    repetition_penalty: decoding.RepetitionPenalty = None,
+    no_repeat_ngram: decoding.NoRepeatNgram = None,
+    min_length: decoding.MinLength = None,
+    min_length_ratio: decoding.MinLengthRatio = None,
+    max_length: decoding.MaxLength = None,
+    max_length_ratio: decoding.MaxLengthRatio = None,
     batch_size: BatchOption = None,
     ensemble: EnsembleOption = None,
-    precision: Annotated[str | None, typer.Option(metavar="NAME", help="fp32, bf16 or auto.")] = None,
-    device: Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = None,
+    precision: decoding.Precision = None,
+    device: decoding.Device = None,
     scores: Annotated[
         bool, typer.Option("--scores", help="Behind each line its log-probability, and that of each piece.")
     ] = False,
@@ -171,19 +138,20 @@ def translate(
 ) -> None:
     """Translate lines, or the feature vectors of a file: N in, N lines out, in order, as they come.
 
-    From --input FILE to --output FILE, the same command goes on where it was interrupted. On a terminal, with neither,
-    it asks for lines, and for commands: :help lists them.
+    From --input FILE to --output FILE, the same command goes on where it was interrupted; by torchrun, several workers
+    share the lines. On a terminal, with neither file, it asks for lines, and for commands: :help lists them.
     """
-    from s2s_cli.files import check_destinations, packed_where_named, replaced_when_done
-    from s2s_cli.signals import end_quietly_on_closed_pipe
-
-    end_quietly_on_closed_pipe()
-    check_destinations({"--output": output, "--attention": attention})
+    from s2s_cli.config import DecodingConfig
+    from s2s_cli.dispatch import sharing
     from s2s_cli.display import Display
+    from s2s_cli.distributed import own_device
+    from s2s_cli.files import check_destinations, packed_where_named, replaced_when_done
     from s2s_cli.run import find_model
+    from s2s_cli.signals import end_quietly_on_closed_pipe
     from s2s_cli.translate.bulk import asked_of, can_go_on, refuse_fresh, translate_to_file
     from s2s_cli.translate.formats import Prefixed, choose_format
     from s2s_cli.translate.insight import Insight
+    from s2s_cli.translate.machines import divided, refuse_alone
     from s2s_cli.translate.prompt import Prompt, is_wanted
     from s2s_cli.translate.streams import translate_file
     from s2s_cli.translate.translator import Translator
@@ -191,68 +159,69 @@ def translate(
     from s2s_cli.translate.wishes import Wishes, patterns, read_terms
     from s2s_cli.translate.workers import count_workers, shared
 
-    if prefix and split:
-        raise UserError("--prefix gives whole lines, and --split divides them: leave one out")
-    wishes = Wishes(
-        force=tuple(force or ()),
-        forbid=tuple(forbid or ()),
-        terms=read_terms(terminology) if terminology else (),
-        keep=patterns(keep or (), keep_pattern or ()),
-        copy_unknown=copy_unknown,
-    )
-    models = [find_model(path) for path in model or (None,)]
-    load = partial(
-        Translator.load,
-        *(checkpoint for _, checkpoint in models),
-        beam=beam,
-        n_best=n_best,
-        search=search,
-        stopping=stopping,
-        length_penalty=length_penalty,
-        normalization=normalization,
-        coverage_penalty=coverage_penalty,
-        beam_groups=beam_groups,
-        diversity=diversity,
-        samples=samples,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        seed=seed,
-        mbr=mbr,
-        repetition_penalty=repetition_penalty,
-        no_repeat_ngram=no_repeat_ngram,
-        min_length=min_length,
-        min_length_ratio=min_length_ratio,
-        max_length=max_length,
-        max_length_ratio=max_length_ratio,
-        batch_size=batch_size,
-        ensemble=ensemble,
-        precision=precision,
-        device=device,
-    )
-    translator = load()
-    translator.wish(wishes)
-    kind = translator.tokenizer.source.config.kind
-    insight = Insight(total=scores, tokens=scores, alignment=alignments)
-    choose = partial(choose_format, kind=kind, name=format_, field=field, split=split, language=language, shown=insight)
-    form = choose(translator.config)
-    if prefix:
-        form = Prefixed(form, prefix)
-    looking = watching(translator, alignments=alignments, attention=attention, show_attention=show_attention)
-    with looking as watches:
-        work = shared(translator, load, form, count_workers(workers, translator.device), watches)
-        if input_ and output and can_go_on(input_, output) and not watches:
-            options = {name.rstrip("_"): value for name, value in ctx.params.items() if name not in SAME_RESULT}
-            asked = asked_of(translator, models, input_, options)
-            translate_to_file(translator, input_, output, form, work, asked, Display(), fresh=fresh)
+    with sharing() as dispatcher, ExitStack() as held:
+        group = dispatcher.workers
+        with group.together():
+            if group.size == 1:
+                end_quietly_on_closed_pipe()
+            else:
+                refuse_alone(input_, output, looks=show_attention or bool(attention), processes=workers, fresh=fresh)
+            check_destinations({"--output": output, "--attention": attention})
+            if prefix and split:
+                raise UserError("--prefix gives whole lines, and --split divides them: leave one out")
+            wishes = Wishes(
+                force=tuple(force or ()),
+                forbid=tuple(forbid or ()),
+                terms=read_terms(terminology) if terminology else (),
+                keep=patterns(keep or (), keep_pattern or ()),
+                copy_unknown=copy_unknown,
+            )
+            models = [find_model(path) for path in model or (None,)]
+            own_device(device or models[0][0].read_config().decoding.device)
+            keys = {name: value for name, value in ctx.params.items() if name in DecodingConfig.model_fields}
+            load = partial(Translator.load, *(checkpoint for _, checkpoint in models), **keys)
+            translator = load()
+            translator.wish(wishes)
+            kind, shown = translator.tokenizer.source.config.kind, Insight(scores, scores, alignments)
+            choose = partial(
+                choose_format, kind=kind, name=format_, field=field, split=split, language=language, shown=shown
+            )
+            form = choose(translator.config)
+            if prefix:
+                form = Prefixed(form, prefix)
+            looking = watching(translator, alignments=alignments, attention=attention, show_attention=show_attention)
+            watches = held.enter_context(looking)
+            if group.size == 1:
+                work = shared(translator, load, form, count_workers(workers, translator.device), watches)
+            else:
+                work = divided(dispatcher, translator, form)
+            asked = None
+            if input_ and output and can_go_on(input_, output) and not watches:
+                options = {name.rstrip("_"): value for name, value in ctx.params.items() if name not in SAME_RESULT}
+                asked = asked_of(translator, models, input_, options)
+            else:
+                refuse_fresh(fresh)
+        if input_ and output and asked is not None:
+            group.check_alike(asked, str(output))
+            translate_to_file(
+                translator,
+                input_,
+                output,
+                form,
+                work,
+                asked,
+                Display(quiet=not group.first),
+                fresh=fresh,
+                workers=group,
+            )
         else:
-            refuse_fresh(fresh)
             with replaced_when_done(output, sys.stdout) as file, packed_where_named(output, file) as target:
                 if is_wanted(translator, input_):
                     Prompt(translator, target, choose, watches).run()
                 else:
                     translate_file(translator, input_, target, form, work)
-    for message in translator.notices.messages(translator.config):
-        say(f"warning: {message}")
-    translator.notices.refuse_damaged()
+        held.close()
+        for message in translator.notices.messages(translator.config):
+            say(f"warning: {message}")
+        with group.together():
+            translator.notices.refuse_damaged()

@@ -157,6 +157,8 @@ class Sampler:
         self._epoch = epoch
         self._generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
         self._order = torch.randperm(len(self._corpus), generator=self._generator)
+        if self._corpus.mixture:
+            self._order = self._corpus.mixture.rows(self._seed, epoch)[self._order]
         self._start_pool(pool, index)
 
     def _start_pool(self, pool: int, index: int) -> None:

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
+import re
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from s2s_cli.config import DataConfig, ParallelText, SourceConfig, TokenizerConfig
 from s2s_cli.data.features import FeatureSequences, FeatureSource, Vectors, open_features
-from s2s_cli.data.sequences import Sequences, SequencesBuilder, digest
+from s2s_cli.data.mixture import Mixture, tempered
+from s2s_cli.data.sequences import Block, Sentences, Sequences, SequencesBuilder, digest
 from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
 from s2s_cli.errors import UserError
+from s2s_cli.files import matching, open_unpacked
 
 CHUNK = 4096  # sentences given to SentencePiece at once
 TEXT = SourceConfig()
+_WILDCARD = re.compile(r"(\*|\?|\[!?\]?[^]]*\])")
 
 Source = str | Vectors
 """A sentence, or a sequence of feature vectors."""
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 text file, `.gz` unpacked; a line ends with LF and nothing else (a CR before it is dropped).
+    """The lines of a UTF-8 text file, unpacked; a line ends with LF and nothing else (a CR before it is dropped).
 
     Raises:
         UserError: naming file and line, where the file cannot be read or is not UTF-8.
     """
     number = 0
     try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+        with open_unpacked(path) as file:
             for number, line in enumerate(file, 1):
                 text = line.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
                 yield text.removeprefix("\ufeff") if number == 1 else text
@@ -49,16 +53,59 @@ READERS: dict[str, Callable[[Path, SourceConfig], Iterable[Any]]] = {
 }
 
 
+def shards(text: ParallelText) -> list[ParallelText]:
+    """The texts of one file or two that a text's names stand for, ordered by what their wildcards stand for.
+
+    Raises:
+        UserError: where a name matches no file, or a file of one side has no partner on the other.
+    """
+    files = {name: _by_wildcards(getattr(text, name)) for name in ("source", "target", "tsv") if getattr(text, name)}
+    for source, target in itertools.permutations(files, 2):
+        if alone := sorted(files[source].keys() - files[target].keys()):
+            counts = " and ".join(f"{getattr(text, name)} {len(found):,}" for name, found in files.items())
+            raise UserError(
+                f"{files[source][alone[0]]} has no partner: the wildcards of both names must stand for the same "
+                f"(files found: {counts})"
+            )
+    every = sorted(next(iter(files.values())))
+    return [text.model_copy(update={name: found[key] for name, found in files.items()}) for key in every]
+
+
+def _by_wildcards(path: Path) -> dict[tuple[str, ...], Path]:
+    """The files that a name stands for, by what each of its wildcards stands for."""
+    found = matching(path)
+    if not found:
+        raise UserError(f"{path}: no file matches")
+    if found == [path]:
+        return {(): path}
+    pattern = "".join(
+        ("(.*)" if part == "*" else "(.)") if at % 2 else re.escape(part)
+        for at, part in enumerate(_WILDCARD.split(path.name))
+    )
+    files = {}
+    for file in found:
+        match = re.fullmatch(pattern, file.name, re.DOTALL)
+        assert match, f"{path} matches {file}"
+        files[match.groups()] = file
+    return files
+
+
 def read_pairs(text: ParallelText, source: SourceConfig = TEXT) -> Iterator[tuple[Any, str]]:
     """The pairs of a parallel text, in order.
 
     Args:
-        text: the files.
+        text: its files.
         source: what their sources are.
 
     Raises:
-        UserError: where the sides do not have the same number of lines, or a TSV line lacks its tab.
+        UserError: where the sides do not have the same number of lines, or a TSV line lacks its tab; and as `shards`.
     """
+    for shard in shards(text):
+        yield from _read_shard(shard, source)
+
+
+def _read_shard(text: ParallelText, source: SourceConfig) -> Iterator[tuple[Any, str]]:
+    """The pairs of one file or two."""
     if text.tsv is not None:
         for number, line in enumerate(read_lines(text.tsv), 1):
             columns = line.split("\t")
@@ -85,14 +132,113 @@ class Corpus:
     target: Sequences
     texts: tuple[Sequence[Source], Sequence[str]] | None = None
     dropped: dict[str, int] = field(default_factory=dict)
+    mixture: Mixture | None = None
+    """How many pairs an epoch takes of each text, where it is not every pair once."""
 
     def __len__(self) -> int:
         return len(self.source)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the pieces: a run that goes on must go on with the same corpus."""
-        return digest(self.source, self.target)
+        """SHA-256 over the pieces, and over the mixture: a run that goes on must go on with the same corpus."""
+        return digest(self.source, self.target, *([self.mixture] if self.mixture else []))
+
+
+class Chunk(NamedTuple):
+    """Some pairs of a text, to be tokenized together."""
+
+    shard: str
+    """Where they will belong to."""
+    first: int
+    """The number of the first of them in the text."""
+    pairs: Sequence[tuple[Any, str]]
+
+
+class Tokenized(NamedTuple):
+    """What a corpus stores of a chunk."""
+
+    shard: str
+    lines: int
+    """Pairs before the filters."""
+    columns: dict[str, Block]
+    dropped: Counter[str]
+    """How many pairs are not stored, by reason."""
+
+
+@dataclass(frozen=True)
+class Tokenizing:
+    """Makes of pairs what a corpus stores of them, and a corpus of that."""
+
+    tokenizer: Tokenizer
+    filters: DataConfig | None = None
+    """Where given, pairs with a blank side, too many pieces or too unequal lengths are dropped and counted."""
+    keep_text: bool = False
+    """Store the sentences themselves too."""
+
+    @classmethod
+    def like(cls, files: dict[str, bytes], source: SourceConfig, filters: DataConfig | None, keep_text: bool) -> Self:
+        """The same, in a process that has the tokenizer's files alone."""
+        return cls(Tokenizer.from_files(files, source=source), filters, keep_text)
+
+    @property
+    def of_text(self) -> bool:
+        """Whether sources are sentences."""
+        return self.tokenizer.source.config.kind == "text"
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The names of what is stored, with the typecode of an item."""
+        words = {"source.text": "B", "target.text": "B"} if self.of_text else {"target.text": "B"}
+        return {"source.ids": "i", "target.ids": "i", **(words if self.keep_text else {})}
+
+    def __call__(self, chunk: Chunk) -> Tokenized:
+        source, target, dropped = self.tokenizer.source, self.tokenizer.target, Counter[str]()
+        encoded = zip(
+            source.encode([s for s, _ in chunk.pairs]), target.encode([t for _, t in chunk.pairs]), strict=True
+        )
+        kept: list[tuple[Any, ...]] = []
+        for number, (pair, (src, tgt)) in enumerate(zip(chunk.pairs, encoded, strict=True), chunk.first):
+            if self.filters and (reason := _reason_to_drop(len(src), len(tgt), self.filters, self.of_text)):
+                dropped[reason] += 1
+            else:
+                words = pair[not self.of_text :] if self.keep_text else ()
+                kept.append((source.stored(number, src), tgt, *(side.encode() for side in words)))
+        rows = list(zip(*kept, strict=True)) or [()] * len(self.columns)
+        columns = {name: Block.of(own, code) for (name, code), own in zip(self.columns.items(), rows, strict=True)}
+        return Tokenized(chunk.shard, len(chunk.pairs), columns, dropped)
+
+    def corpus(self, texts: Sequence[ParallelText], stored: Sequence[Stored]) -> Corpus:
+        """The corpus of which that is stored.
+
+        Args:
+            texts: one after the other.
+            stored: of each text.
+
+        Raises:
+            UserError: where nothing is left, or nothing of a text that is to be mixed; as `shards`.
+        """
+        columns = [each.columns for each in stored]
+        sizes = [len(each["target.ids"]) for each in columns]
+        dropped = dict(sum((each.dropped for each in stored), Counter[str]()))
+        if not any(sizes):
+            names = ", ".join(str(path) for text in texts for path in text.files)
+            lost = f"; dropped: {describe_dropped(dropped)}" if dropped else ""
+            raise UserError(f"{names}: no sentence pairs are left to use{lost}")
+        paths = [[shard.source for shard in shards(text) if shard.source] for text in texts]
+        source = self.tokenizer.source.restored([each["source.ids"] for each in columns], paths)
+        target = Sequences.joined(each["target.ids"] for each in columns)
+        corpus = Corpus(source, target, None, dropped, mixture_of(texts, sizes, self.filters))
+        if not self.keep_text:
+            return corpus
+        words = [Sentences(Sequences.joined(each[name] for each in columns)) for name in [*self.columns][2:]]
+        return replace(corpus, texts=(source if isinstance(source, FeatureSequences) else words[0], words[-1]))
+
+
+class Stored(NamedTuple):
+    """What is stored of a text."""
+
+    columns: dict[str, Sequences]
+    dropped: Counter[str]
 
 
 def read_corpus(
@@ -103,69 +249,58 @@ def read_corpus(
     Args:
         texts: the sets, read one after the other.
         tokenizer: gives the pieces.
-        filters: where given, pairs with a blank side, too many pieces or too unequal lengths are dropped and counted.
-        keep_text: keep the sentences themselves too.
+        filters, keep_text: as for `Tokenizing`.
 
     Raises:
         UserError: where a file is missing, misaligned, not UTF-8, or nothing is left.
     """
-    dropped: dict[str, int] = {}
-    kept: tuple[list[Source], list[str]] = ([], [])
-    source_ids, target_ids = SequencesBuilder(), SequencesBuilder()
-    for (source_text, target_text), (source, target) in tokenized_pairs(texts, tokenizer, filters, dropped=dropped):
-        source_ids.append(source)
-        target_ids.append(target)
-        if keep_text:
-            kept[0].append(source_text)
-            kept[1].append(target_text)
-    sources = tokenizer.source.restored(source_ids.build(), source_files(texts))
-    corpus = Corpus(sources, target_ids.build(), kept if keep_text else None, dropped)
-    check_not_empty(corpus, texts)
-    return corpus
+    tokenizing = Tokenizing(tokenizer, filters, keep_text)
+
+    def read(text: ParallelText) -> Stored:
+        builders = {name: SequencesBuilder(typecode) for name, typecode in tokenizing.columns.items()}
+        dropped = Counter[str]()
+        for found in map(tokenizing, chunks(read_pairs(text, tokenizer.source.config))):
+            for name, builder in builders.items():
+                builder.write(found.columns[name])
+            dropped += found.dropped
+        return Stored({name: builder.build() for name, builder in builders.items()}, dropped)
+
+    return tokenizing.corpus(texts, [read(text) for text in texts])
 
 
-def tokenized_pairs(
-    texts: Sequence[ParallelText],
-    tokenizer: Tokenizer,
-    filters: DataConfig | None,
-    *,
-    dropped: dict[str, int],
-    check: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[tuple[Any, str], tuple[Sequence[int], Sequence[int]]]]:
-    """Each pair that is kept, and what a corpus stores of it; one pass over the text.
+def chunks(pairs: Iterator[tuple[Any, str]], shard: str = "", first: int = 0) -> Iterator[Chunk]:
+    """Pairs in chunks, at least one.
 
     Args:
-        texts, tokenizer, filters: as for `read_corpus`.
-        dropped: counts what is not kept, by reason.
-        check: called now and then; may raise to stop.
+        pairs: of a text.
+        shard: where they will belong to.
+        first: the number of the first of them in the text.
     """
-    side, of_text = tokenizer.source, tokenizer.source.config.kind == "text"
-    lines = itertools.chain.from_iterable(read_pairs(text, side.config) for text in texts)
-    for first in itertools.count(0, CHUNK):
-        chunk = list(itertools.islice(lines, CHUNK))
-        if not chunk:
-            return
-        check()
-        sources, targets = zip(*chunk, strict=True)
-        encoded = zip(chunk, side.encode(sources), tokenizer.target.encode(targets), strict=True)
-        for number, (pair, source, target) in enumerate(encoded, first):
-            if filters and (reason := _reason_to_drop(len(source), len(target), filters, of_text)):
-                dropped[reason] = dropped.get(reason, 0) + 1
-            else:
-                yield pair, (side.stored(number, source), target)
+    some = list(itertools.islice(pairs, CHUNK))
+    yield Chunk(shard, first, some)
+    while some:
+        first += len(some)
+        if some := list(itertools.islice(pairs, CHUNK)):
+            yield Chunk(shard, first, some)
 
 
-def source_files(texts: Sequence[ParallelText]) -> list[Path]:
-    """The files of sources, but for those in TSVs."""
-    return [text.source for text in texts if text.source is not None]
+def mixture_of(texts: Sequence[ParallelText], sizes: Sequence[int], filters: DataConfig | None) -> Mixture | None:
+    """How texts are mixed; None where an epoch takes every pair once.
 
+    Args:
+        texts: one after the other.
+        sizes: their pairs.
+        filters: where given, has the weights of these texts or a temperature, if they are mixed.
 
-def check_not_empty(corpus: Corpus, texts: Sequence[ParallelText]) -> None:
-    """Raises `UserError` where no pair is left."""
-    if not len(corpus):
-        names = ", ".join(str(path) for text in texts for path in text.files)
-        lost = f"; dropped: {describe_dropped(corpus.dropped)}" if corpus.dropped else ""
-        raise UserError(f"{names}: no sentence pairs are left to use{lost}")
+    Raises:
+        UserError: where nothing is left of one that is to be mixed.
+    """
+    if filters is None or (filters.weights is None and filters.temperature is None):
+        return None
+    for text, size in zip(texts, sizes, strict=True):
+        if not size:
+            raise UserError(f"{text.files[0]}: no sentence pairs are left of it to mix with others: leave it out")
+    return Mixture(tuple(sizes), filters.weights or tempered(sizes, filters.temperature or 1))
 
 
 def _reason_to_drop(source: int, target: int, filters: DataConfig, comparable: bool) -> str | None:
@@ -207,12 +342,13 @@ def train_tokenizer(texts: Sequence[ParallelText], config: TokenizerConfig, sour
 
 def unknown_rate(sequences: Sequences, unk: int) -> float:
     """Share of pieces that are the unknown piece, from 0 to 1."""
-    return float((sequences.items == unk).double().mean()) if sequences.items.numel() else 0.0
+    unknown = sum(int((part.items == unk).sum()) for part in sequences.parts)
+    return unknown / sequences.total if sequences.total else 0.0
 
 
-def count_overlap(train: Sequence[ParallelText], held_out: ParallelText) -> int:
-    """How many source sentences of a held-out set stand in the training set too."""
-    sentences = [source.strip() for source, _ in read_pairs(held_out)]
-    wanted = set(sentences)
+def count_overlap(train: Sequence[ParallelText], held_out: Sequence[ParallelText]) -> list[int]:
+    """How many source sentences of each held-out set stand in the training set too; one pass over that."""
+    sets = [[source.strip() for source, _ in read_pairs(text)] for text in held_out]
+    wanted = set(itertools.chain.from_iterable(sets))
     seen = {s.strip() for text in train for s, _ in read_pairs(text) if s.strip() in wanted}
-    return sum(sentence in seen for sentence in sentences)
+    return [sum(sentence in seen for sentence in sentences) for sentences in sets]

@@ -99,7 +99,9 @@ class FeatureFile:
         return file_sha256(self.path)
 
 
-_mapped = cache(FeatureFile)
+@cache
+def _mapped(path: Path, size: int) -> FeatureFile:
+    return FeatureFile(path, size)
 
 
 def _open_npy(path: Path) -> tuple[Tensor, None]:
@@ -259,9 +261,15 @@ class FeatureSource:
         return tuple((number,) for number in range(max(1, len(row))))
 
     def stored(self, number: int, row: Any) -> Sequence[int]:
-        """What a corpus stores of its n-th source: n."""
+        """What a corpus stores of the n-th source of a text: n."""
         return (number,)
 
-    def restored(self, stored: Sequences, paths: Sequence[Path]) -> FeatureSequences:
+    def restored(self, stored: Sequence[Sequences], paths: Sequence[Sequence[Path]]) -> FeatureSequences:
         """The sources of which that was stored."""
-        return FeatureSequences([FeatureFile(path, self.size) for path in paths], stored.items)
+        files, kept, first = list[FeatureFile](), list[Tensor](), 0
+        for text, text_paths in zip(stored, paths, strict=True):
+            kept += [part.items + first for part in text.parts]
+            own = [FeatureFile(path, self.size) for path in text_paths]
+            first += sum(len(file.lengths) for file in own)
+            files += own
+        return FeatureSequences(files, torch.cat(kept))

@@ -1,4 +1,4 @@
-"""Many sequences in two flat arrays, held in memory or mapped from files; and some of them padded to one tensor.
+"""Many sequences in flat arrays, held in memory or mapped from files; and some of them padded to one tensor.
 
 Shapes: B batch, S source length, F width of a feature vector.
 """
@@ -7,27 +7,63 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple, Protocol, overload
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class Sequences:
-    """`items` (int32 piece ids, or the bytes of texts) and `offsets` (int64, one more than there are sequences)."""
+class Block(NamedTuple):
+    """Some sequences packed one behind the other, as they are stored."""
+
+    items: bytes
+    lengths: list[int]
+    """Items of each."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]], typecode: str = "i") -> Block:
+        """Packs rows of ids ("i") or bytes ("B")."""
+        return cls(array(typecode, itertools.chain.from_iterable(rows)).tobytes(), [len(row) for row in rows])
+
+
+class Part(NamedTuple):
+    """Sequences in two flat arrays."""
 
     items: Tensor
+    """Piece ids (int32), or the bytes of texts."""
     offsets: Tensor
+    """int64, one more than there are sequences."""
+
+
+class Sequences:
+    """Sequences in some parts, counted through."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+        self._firsts = [0, *itertools.accumulate(len(part.offsets) - 1 for part in self.parts)]
+
+    @classmethod
+    def joined(cls, several: Iterable[Sequences]) -> Sequences:
+        """Those of some, one behind the other; nothing is copied."""
+        return cls([part for sequences in several for part in sequences.parts])
 
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return self._firsts[-1]
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.items[int(self.offsets[index]) : int(self.offsets[index + 1])]
+        number = bisect_right(self._firsts, index) - 1
+        items, offsets = self.parts[number]
+        row = index - self._firsts[number]
+        return items[int(offsets[row]) : int(offsets[row + 1])]
+
+    @property
+    def total(self) -> int:
+        """Items of all sequences."""
+        return sum(len(part.items) for part in self.parts)
 
     def rows(self, indices: Sequence[int]) -> list[list[int]]:
         """Some of them."""
@@ -35,12 +71,23 @@ class Sequences:
 
     def lengths(self, rows: Tensor) -> Tensor:
         """Items of each of some sequences."""
-        return self.offsets[rows + 1] - self.offsets[rows]
+        ordered, place = rows.sort()
+        borders = torch.searchsorted(ordered, torch.tensor(self._firsts)).tolist()
+        found = torch.empty_like(rows)
+        for part, first, start, end in zip(self.parts, self._firsts, borders, borders[1:], strict=False):
+            own = ordered[start:end] - first
+            found[place[start:end]] = part.offsets[own + 1] - part.offsets[own]
+        return found
 
     def add_to(self, digest: Digest) -> None:
-        """Every item, their order and their borders."""
-        for tensor in (self.items, self.offsets):
-            digest.update(tensor.numpy().data)
+        """Every item, their order and their borders, in however many parts they lie."""
+        for part in self.parts:
+            digest.update(part.items.numpy().data)
+        end = 0
+        for number, part in enumerate(self.parts):
+            offsets = part.offsets[1:] + end if number else part.offsets
+            digest.update(offsets.numpy().data)
+            end += len(part.items)
 
 
 class PaddedSources(NamedTuple):
@@ -64,40 +111,47 @@ def pad_rows(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:
     return padded, torch.tensor(lengths)
 
 
+DTYPES = {"i": torch.int32, "B": torch.uint8}
+"""Of items, by their typecode in `array`."""
+
+
 class SequencesWriter:
-    """Writes sequences one at a time into two files, so that no more than one is ever held."""
+    """Writes sequences into two files, so that no more than those just given are ever held."""
 
     def __init__(self, items: BinaryIO, offsets: BinaryIO, typecode: str = "i") -> None:
         """Args:
         items, offsets: files open for writing.
-        typecode: of an item, as in `array`: "i" for ids, "B" for bytes.
+        typecode: of an item: "i" for ids, "B" for bytes.
         """
         self._items, self._offsets, self._typecode, self._end = items, offsets, typecode, 0
-        self.count = 0
         offsets.write(array("q", [0]))
 
-    def append(self, sequence: Iterable[int]) -> None:
+    def append(self, sequence: Sequence[int]) -> None:
         """Adds a sequence at the end."""
-        items = array(self._typecode, sequence)
-        self._items.write(items)
-        self._end += len(items)
-        self.count += 1
-        self._offsets.write(array("q", [self._end]))
+        self.write(Block.of([sequence], self._typecode))
+
+    def write(self, block: Block) -> None:
+        """Adds some at the end."""
+        self._items.write(block.items)
+        ends = torch.tensor([self._end, *block.lengths]).cumsum(0)
+        self._offsets.write(ends[1:].numpy().data)
+        self._end = int(ends[-1])
 
 
 class SequencesBuilder(SequencesWriter):
     """The same in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, typecode: str = "i") -> None:
         self._buffers = io.BytesIO(), io.BytesIO()
-        super().__init__(*self._buffers)
+        super().__init__(*self._buffers, typecode)
 
     def build(self) -> Sequences:
         """The sequences; none can be added after this."""
         items, offsets = (buffer.getbuffer() for buffer in self._buffers)
-        empty = torch.zeros(0, dtype=torch.int32)  # frombuffer refuses an empty buffer
-        ids = torch.frombuffer(items, dtype=torch.int32) if items.nbytes else empty
-        return Sequences(ids, torch.frombuffer(offsets, dtype=torch.int64))
+        dtype = DTYPES[self._typecode]
+        empty = torch.zeros(0, dtype=dtype)  # frombuffer refuses an empty buffer
+        ids = torch.frombuffer(items, dtype=dtype) if items.nbytes else empty
+        return Sequences([Part(ids, torch.frombuffer(offsets, dtype=torch.int64))])
 
 
 class Sentences(Sequence[str]):

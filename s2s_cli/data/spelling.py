@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_left
+from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from s2s_cli.data.words import Spans, words_of
 
 SPACE = "\u2581"
 """What SentencePiece writes for a space."""
@@ -120,41 +123,59 @@ class Spelling:
 
     def text(self, ids: Sequence[int], surfaces: Sequence[Surface] = ()) -> str:
         """The text of pieces, with surfaces, which do not overlap, in the place of some."""
-        said, at, apart = "", 0, False
+        return self.spoken(ids, surfaces)[0]
+
+    def spoken(self, ids: Sequence[int], surfaces: Sequence[Surface] = ()) -> tuple[str, Spans]:
+        """The same, and where in it each piece stands: those that a surface replaces, wherever it does."""
+        said, spans, at, apart = "", list[tuple[int, int]](), 0, False
         for surface in (*sorted(surfaces), Surface(len(ids), len(ids), "")):
-            between = b"".join(self.texts[piece] for piece in ids[at : surface.begin]).decode(errors="replace")
+            between, inner = self._joined(ids[at : surface.begin])
+            moved = len(said)
             if not said:
+                moved -= len(between) - len(between.lstrip(" "))
                 between = between.lstrip(" ")
             elif apart and between and joins(said[-1], between[0]):
+                moved += 1
                 between = f" {between}"
+            spans += [(max(0, begin + moved), max(0, end + moved)) for begin, end in inner]
             said += between
             if surface.text:
                 open_ = surface.apart and said and not said.endswith(" ") and not is_unspaced(surface.text[0])
                 said += f" {surface.text}" if open_ else surface.text
+                spans += [(len(said) - len(surface.text), len(said))] * (surface.end - surface.begin)
                 at, apart = surface.end, surface.apart
-        return said
+        return said, spans
+
+    def _joined(self, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
+        """The text of pieces, and where in it each stands; of a character's bytes each has the character."""
+        decoder = getincrementaldecoder("utf-8")("replace")
+        text, spans = "", list[tuple[int, int]]()
+        for piece in ids:
+            begin = len(text)
+            text += decoder.decode(self.texts[piece])
+            spans.append((begin, len(text) + bool(decoder.getstate()[0])))
+        return text + decoder.decode(b"", final=True), spans
 
 
-def source_words(text: str, written: Sequence[str]) -> list[str]:
-    """For each piece of a source the words that it is part of, without the marks around them.
+def source_words(text: str, spans: Spans) -> list[str]:
+    """For each piece of a text the words that it is part of, as they are given, without the marks around them; in a
+    script that does not set words apart, what it stands for.
 
     Args:
-        text: as it was given; its own words are meant where the pieces have as many.
-        written: what each piece stands for, after normalization.
+        text: as it was given, whatever normalization makes of it.
+        spans: of its pieces. One without characters, as a bare boundary or the first bytes of a character, stands for
+            what follows.
     """
-    joined = "".join(written)
-    own, found, end = text.split(), joined.split(), 0
-    given = own if len(own) == len(found) else found
-    words = []
-    for piece in written:
-        begin, end = end + len(piece) - len(piece.lstrip(" ")), end + len(piece)
-        if any(map(is_unspaced, piece)):
-            words.append(piece.strip())
-            continue
-        before = len(joined[:begin].split()) - (begin > 0 and joined[begin - 1] != " ")
-        chosen = " ".join(given[before : before + max(1, len(piece.split()))])
-        words.append(_bare(chosen))
-    return words
+    following, filled = (len(text), len(text)), []
+    for begin, end in reversed(spans):
+        if text[begin:end].strip():
+            following = begin, end
+        filled.append(following)
+    given, found = text.split(), []
+    for (begin, end), held in zip(filled[::-1], words_of(text, filled[::-1]), strict=True):
+        piece = text[begin:end].strip()
+        found.append(piece if any(map(is_unspaced, piece)) else _bare(" ".join(given[word] for word in held)))
+    return found
 
 
 def _bare(word: str) -> str:

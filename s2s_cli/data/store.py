@@ -1,19 +1,26 @@
 """The training corpus on disk: tokenized once, then mapped, so that it needs no memory.
 
-    corpus.json   source.ids   source.ids.offsets   target.ids   target.ids.offsets
+    0-00000.json   0-00000.source.ids   0-00000.source.ids.offsets   0-00000.target.ids   0-00000.target.ids.offsets
 
-and, where the words themselves are wanted, `source.text`, `source.text.offsets` and the target's. Feature vectors stay
-in their own files: of them `source.ids` holds the numbers of those kept. The arrays are in the machine's own byte
-order. `corpus.json` holds the SHA-256 of the text files, of the tokenizer and of the arrays: where one of them is
-another, the corpus is made anew.
+and so on for each shard: a million pairs of a text at most. Where the words themselves are wanted, there are
+`source.text`, `source.text.offsets` and the target's too. Feature vectors stay in their own files: of them `source.ids`
+holds the numbers of those kept. The arrays are in the machine's own byte order. A shard's manifest (`.json`) is written
+last; it holds the SHA-256 of each array, of the text files and of the tokenizer: where one of them is another, the
+shard is made anew, and where making was ended, what is whole is kept.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,16 +28,18 @@ import torch
 from torch import Tensor
 
 from s2s_cli.config import DataConfig, ParallelText
-from s2s_cli.data.corpus import Corpus, check_not_empty, source_files, tokenized_pairs
-from s2s_cli.data.features import FeatureSequences
-from s2s_cli.data.sequences import Sentences, Sequences, SequencesWriter, digest
+from s2s_cli.data.corpus import Chunk, Corpus, Stored, Tokenized, Tokenizing, chunks, read_pairs, shards
+from s2s_cli.data.sequences import DTYPES, Part, Sequences, SequencesWriter
 from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.files import file_sha256, read_regular, sha256, write_atomically
+from s2s_cli.processes import share
 
-FORMAT = 1
-MANIFEST = "corpus.json"
+FORMAT = 2
 MOST_MANIFEST_BYTES = 1 << 24
-SIDES = ("source", "target")
+SHARD_PAIRS = 2**20
+MOST_PROCESSES = 16  # about as many as one process can read text for
+ALONE = 32  # chunks tokenized before other processes are asked: these take a second or two to start
+_OURS = re.compile(r"corpus\.json|(\d+-\d{5}\.)?(source|target)\.(ids|text)(\.offsets)?|\d+-\d{5}\.json")
 
 
 def open_corpus(
@@ -43,110 +52,197 @@ def open_corpus(
     begin: Callable[[], None] = lambda: None,
     check: Callable[[], None] = lambda: None,
 ) -> Corpus:
-    """The corpus in `folder`, made there first where it is missing, damaged or of other text.
+    """The corpus in `folder`; what of it is missing, damaged or of other text is made there first.
 
     Args:
         folder: is made where it is missing.
         texts, tokenizer, filters, keep_text: as for `read_corpus`.
-        begin: called before the text is tokenized.
+        begin: called before text is tokenized.
         check: called now and then meanwhile; may raise to stop.
 
     Raises:
         UserError: where the text is missing, misaligned, not UTF-8, or nothing is left of it.
         OSError: where the disk refuses.
     """
-    key = {
-        "format": FORMAT,
-        "byteorder": sys.byteorder,
-        "tokenizer": tokenizer.fingerprint,
-        "max_length": filters.max_length,
-        "max_ratio": filters.max_ratio,
-        "keep_text": keep_text,
-    }
-    corpus = _load(folder, key, texts, tokenizer)
-    if corpus is None:
+    tokenizing = Tokenizing(tokenizer, filters, keep_text)
+    stores = [_Store(folder, str(number), text, tokenizing) for number, text in enumerate(texts)]
+    for store in stores:
+        store.load()
+    if not all(store.complete for store in stores):
         begin()
-        corpus = _make(folder, key, texts, tokenizer, filters, check)
-    return corpus
+        folder.mkdir(parents=True, exist_ok=True)
+        _make(stores, tokenizing, check)
+    _remove_others(folder, {name for store in stores for name in store.files})
+    return tokenizing.corpus(texts, [store.stored() for store in stores])
 
 
-def _make(
-    folder: Path,
-    key: dict[str, Any],
-    texts: Sequence[ParallelText],
-    tokenizer: Tokenizer,
-    filters: DataConfig,
-    check: Callable[[], None],
-) -> Corpus:
-    folder.mkdir(parents=True, exist_ok=True)
-    hashes = _hashes(texts)
-    (folder / MANIFEST).unlink(missing_ok=True)  # from here until it is written again, nothing is here
-    dropped: dict[str, int] = {}
-    with contextlib.ExitStack() as files:
+@dataclass(frozen=True)
+class _Shard:
+    """A shard that is whole."""
 
-        def writer(name: str, typecode: str) -> SequencesWriter:
-            def create(path: Path) -> BinaryIO:
+    name: str
+    lines: int
+    """Pairs of text, before the filters; fewer than SHARD_PAIRS in the last shard of a text."""
+    columns: dict[str, Sequences]
+    dropped: Counter[str]
+
+
+class _Store:
+    """The shards of one text."""
+
+    def __init__(self, folder: Path, name: str, text: ParallelText, tokenizing: Tokenizing) -> None:
+        self.name = name
+        self.shards: dict[int, _Shard] = {}
+        """Those that are whole, by number."""
+        self._folder, self._text, self._tokenizing = folder, text, tokenizing
+        filters = tokenizing.filters
+        self._key: dict[str, Any] = {
+            "format": FORMAT,
+            "byteorder": sys.byteorder,
+            "tokenizer": tokenizing.tokenizer.fingerprint,
+            "max_length": filters and filters.max_length,
+            "max_ratio": filters and filters.max_ratio,
+            "keep_text": tokenizing.keep_text,
+            "most_pairs": SHARD_PAIRS,
+            "text": [[_hash(path) for path in shard.files] for shard in shards(text)],
+        }
+
+    @property
+    def complete(self) -> bool:
+        """Whether all shards are whole."""
+        last = len(self.shards) - 1
+        return last in self.shards and self.shards[last].lines < SHARD_PAIRS
+
+    @property
+    def files(self) -> Iterator[str]:
+        """The names of its files."""
+        for shard in self.shards.values():
+            yield f"{shard.name}.json"
+            yield from self._arrays(shard.name)
+
+    def _arrays(self, name: str) -> list[str]:
+        """The files of the arrays of a shard."""
+        return [f"{name}.{column}{end}" for column in self._tokenizing.columns for end in ("", ".offsets")]
+
+    def load(self) -> None:
+        """Looks for shards that are whole."""
+        numbers = [int(path.stem.partition("-")[2]) for path in self._folder.glob(f"{self.name}-?????.json")]
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+            found = zip(numbers, threads.map(self._load, numbers), strict=True)
+            self.shards = {number: shard for number, shard in found if shard is not None}
+
+    def _load(self, number: int) -> _Shard | None:
+        path = self._folder / f"{self.name}-{number:05}.json"
+        try:
+            content = json.loads(read_regular(path, MOST_MANIFEST_BYTES))
+            if content.pop("sha256") != _seal(content) or content["key"] != self._key:
+                return None
+            whole = content["files"] == self._hashes(path.stem)
+            return self._map(path.stem, content) if whole else None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, RecursionError):
+            return None
+
+    def _hashes(self, name: str) -> dict[str, str]:
+        """SHA-256 of the arrays of a shard, by the names of their files."""
+        return {file: file_sha256(self._folder / file) for file in self._arrays(name)}
+
+    def _map(self, name: str, content: dict[str, Any]) -> _Shard:
+        """A shard, mapped: nothing is read until it is looked at.
+
+        Raises:
+            OSError, ValueError, LookupError, TypeError, RuntimeError: where it cannot be one of this text.
+        """
+
+        def sequences(column: str, dtype: torch.dtype) -> Sequences:
+            path = self._folder / f"{name}.{column}"
+            part = Part(_array(path, dtype), _array(path.with_name(f"{path.name}.offsets"), torch.int64))
+            if len(part.items) != part.offsets[-1]:
+                raise ValueError(f"{path}: not of the size that its offsets tell")
+            return Sequences([part])
+
+        columns = {column: sequences(column, DTYPES[code]) for column, code in self._tokenizing.columns.items()}
+        dropped = Counter(content["dropped"])
+        if any(len(column) + dropped.total() != content["lines"] for column in columns.values()):
+            raise ValueError(f"{name}: not of the size that its manifest tells")
+        return _Shard(name, content["lines"], columns, dropped)
+
+    def missing(self) -> Iterator[Chunk]:
+        """The text of the shards that are not whole."""
+        pairs, at, whole = read_pairs(self._text, self._tokenizing.tokenizer.source.config), 0, dict(self.shards)
+        for number in itertools.count():
+            if number in whole:
+                if whole[number].lines < SHARD_PAIRS:
+                    return
+                continue
+            first = number * SHARD_PAIRS
+            for _ in itertools.islice(pairs, first - at):
+                pass
+            lines = 0
+            for chunk in chunks(itertools.islice(pairs, SHARD_PAIRS), f"{self.name}-{number:05}", first):
+                lines += len(chunk.pairs)
+                yield chunk
+            at = first + lines
+            if lines < SHARD_PAIRS:
+                return
+
+    def write(self, name: str, found: Iterator[Tokenized], check: Callable[[], None]) -> None:
+        """Makes a shard; `check` is called now and then, and may raise to stop."""
+        manifest = self._folder / f"{name}.json"
+        manifest.unlink(missing_ok=True)  # from here until it is written again, nothing is here
+        lines, dropped = 0, Counter[str]()
+        with contextlib.ExitStack() as files:
+
+            def create(file: str) -> BinaryIO:
+                path = self._folder / file
                 path.unlink(missing_ok=True)  # a file that is still mapped must not change
                 return files.enter_context(open(path, "wb"))
 
-            return SequencesWriter(create(folder / name), create(folder / f"{name}.offsets"), typecode)
+            writers = {
+                column: SequencesWriter(create(f"{name}.{column}"), create(f"{name}.{column}.offsets"), typecode)
+                for column, typecode in self._tokenizing.columns.items()
+            }
+            for tokenized in found:
+                check()
+                for column, writer in writers.items():
+                    writer.write(tokenized.columns[column])
+                lines += tokenized.lines
+                dropped += tokenized.dropped
+        content = {"key": self._key, "lines": lines, "dropped": dropped, "files": self._hashes(name)}
+        write_atomically(manifest, json.dumps({**content, "sha256": _seal(content)}, indent=1).encode())
+        self.shards[int(name.partition("-")[2])] = self._map(name, content)
 
-        pieces = [writer(f"{side}.ids", "i") for side in SIDES]
-        of_text = _sides_of_text(tokenizer) if key["keep_text"] else ()
-        words = {SIDES.index(side): writer(f"{side}.text", "B") for side in of_text}
-        for pair, ids in tokenized_pairs(texts, tokenizer, filters, dropped=dropped, check=check):
-            for side_writer, row in zip(pieces, ids, strict=True):
-                side_writer.append(row)
-            for column, text_writer in words.items():
-                text_writer.append(pair[column].encode())
-    content = {**key, "pairs": pieces[0].count, "dropped": dropped, "texts": hashes}
-    corpus = _map(folder, content, texts, tokenizer)
-    check_not_empty(corpus, texts)
-    content["arrays"] = _digest(corpus)
-    content["sha256"] = _seal(content)
-    write_atomically(folder / MANIFEST, json.dumps(content, indent=1).encode())
-    return corpus
-
-
-def _load(folder: Path, key: dict[str, Any], texts: Sequence[ParallelText], tokenizer: Tokenizer) -> Corpus | None:
-    """The corpus, where it is here, undamaged, and was made of this text by these rules."""
-    try:
-        content = json.loads(read_regular(folder / MANIFEST, MOST_MANIFEST_BYTES))
-        if content.pop("sha256") != _seal(content):
-            return None
-        same = all(content[name] == value for name, value in key.items()) and content["texts"] == _hashes(texts)
-        corpus = _map(folder, content, texts, tokenizer) if same else None
-        return corpus if corpus is not None and content["arrays"] == _digest(corpus) else None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, RecursionError):
-        return None
+    def stored(self) -> Stored:
+        """All shards, one behind the other."""
+        every = [self.shards[number] for number in sorted(self.shards)]
+        columns = {name: Sequences.joined(shard.columns[name] for shard in every) for name in self._tokenizing.columns}
+        return Stored(columns, sum((shard.dropped for shard in every), Counter[str]()))
 
 
-def _map(folder: Path, content: dict[str, Any], texts: Sequence[ParallelText], tokenizer: Tokenizer) -> Corpus:
-    """The corpus, mapped: nothing is read until it is looked at.
+def _make(stores: Sequence[_Store], tokenizing: Tokenizing, check: Callable[[], None]) -> None:
+    """Makes the shards that are not whole; by a process for each of PyTorch's threads where there is much to do."""
+    by_name = {store.name: store for store in stores}
+    text = itertools.chain.from_iterable(store.missing() for store in stores)
 
-    Raises:
-        OSError, ValueError, LookupError, RuntimeError: where a file is missing or cannot be of this corpus.
-        UserError: where a file of features cannot be read.
-    """
+    def tokenized() -> Generator[Tokenized, None, None]:
+        yield from map(tokenizing, itertools.islice(text, ALONE))
+        processes, tokenizer = min(torch.get_num_threads(), MOST_PROCESSES), tokenizing.tokenizer
+        if processes == 1:
+            yield from map(tokenizing, text)
+            return
+        like = partial(Tokenizing.like, tokenizer.files, tokenizer.source.config)
+        make = partial(like, tokenizing.filters, tokenizing.keep_text)
+        yield from share(make, processes, text, remedy="set OMP_NUM_THREADS to less")
 
-    def sequences(name: str, dtype: torch.dtype) -> Sequences:
-        offsets = _array(folder / f"{name}.offsets", torch.int64)
-        items = _array(folder / name, dtype)
-        if len(offsets) != content["pairs"] + 1 or len(items) != offsets[-1]:
-            raise ValueError(f"{folder / name}: not of the size that {MANIFEST} tells")
-        return Sequences(items, offsets)
-
-    source = tokenizer.source.restored(sequences("source.ids", torch.int32), source_files(texts))
-    target = sequences("target.ids", torch.int32)
-    if not content["keep_text"]:
-        return Corpus(source, target, None, content["dropped"])
-    words = [Sentences(sequences(f"{side}.text", torch.uint8)) for side in _sides_of_text(tokenizer)]
-    first = source if isinstance(source, FeatureSequences) else words[0]
-    return Corpus(source, target, (first, words[-1]), content["dropped"])
+    with contextlib.closing(tokenized()) as found:
+        for name, parts in itertools.groupby(found, key=lambda each: each.shard):
+            by_name[name.partition("-")[0]].write(name, parts, check)
 
 
-def _sides_of_text(tokenizer: Tokenizer) -> tuple[str, ...]:
-    return SIDES if tokenizer.source.config.kind == "text" else SIDES[1:]
+def _remove_others(folder: Path, names: set[str]) -> None:
+    """Removes files of shards that are not among these, and those of the first format."""
+    for path in folder.iterdir():
+        if _OURS.fullmatch(path.name) and path.name not in names:
+            path.unlink()
 
 
 def _array(path: Path, dtype: torch.dtype) -> Tensor:
@@ -154,18 +250,8 @@ def _array(path: Path, dtype: torch.dtype) -> Tensor:
     return torch.from_file(str(path), shared=False, size=size, dtype=dtype) if size else torch.zeros(0, dtype=dtype)
 
 
-def _digest(corpus: Corpus) -> list[str]:
-    words = [side.utf8 for side in corpus.texts or () if isinstance(side, Sentences)]
-    return [corpus.fingerprint, digest(*words)]
-
-
 def _seal(content: dict[str, Any]) -> str:
     return sha256(json.dumps(content, sort_keys=True).encode())
-
-
-def _hashes(texts: Sequence[ParallelText]) -> list[list[str]]:
-    """Of each text the SHA-256 of its file or files."""
-    return [[_hash(path) for path in text.files] for text in texts]
 
 
 def _hash(path: Path) -> str:

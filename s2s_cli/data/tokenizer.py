@@ -72,10 +72,15 @@ class SourceSide(Protocol):
         """The words of each position of a row, that stands for a source or its beginning."""
 
     def stored(self, number: int, row: Any) -> Sequence[int]:
-        """What a corpus stores of its n-th source."""
+        """What a corpus stores of the n-th source of a text."""
 
-    def restored(self, stored: Sequences, paths: Sequence[Path]) -> Sequences | FeatureSequences:
-        """The sources of some files, of which that was stored."""
+    def restored(self, stored: Sequence[Sequences], paths: Sequence[Sequence[Path]]) -> Sequences | FeatureSequences:
+        """The sources of some texts, of which that was stored.
+
+        Args:
+            stored: of each text.
+            paths: the files of its sources.
+        """
 
 
 class Vocabulary:
@@ -126,9 +131,10 @@ class Vocabulary:
         """The written form of each piece."""
         return [str(self._processor.id_to_piece(i)) for i in ids]
 
-    def written(self, sentence: str) -> list[str]:
-        """What of a sentence each piece stands for, the unknown ones too."""
-        return [str(piece).replace(SPACE, " ") for piece in self._processor.encode(sentence, out_type=str)]
+    def spans(self, sentence: str) -> Spans:
+        """Where in a sentence, as it was given, each of its pieces stands, the unknown ones too."""
+        found: Spans = self._processor.encode(sentence, return_type="offset_mapping")["offsets"]
+        return found
 
     @cached_property
     def spelling(self) -> Spelling:
@@ -159,16 +165,15 @@ class Vocabulary:
     def words(self, source: str, row: Sequence[int]) -> Words:
         """The words of each piece in the text as it was given, whatever normalization made of it; the end of sentence
         has none."""
-        spans: Spans = self._processor.encode(source, return_type="offset_mapping")["offsets"]
-        return (*words_of(source, spans[: len(row)]), ())
+        return (*words_of(source, self.spans(source)[: len(row)]), ())
 
     def stored(self, number: int, row: Sequence[int]) -> Sequence[int]:
         """The pieces."""
         return row
 
-    def restored(self, stored: Sequences, paths: Sequence[Path]) -> Sequences:
+    def restored(self, stored: Sequence[Sequences], paths: Sequence[Sequence[Path]]) -> Sequences:
         """The pieces."""
-        return stored
+        return Sequences.joined(stored)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of piece ids, as one line."""

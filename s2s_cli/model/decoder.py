@@ -212,18 +212,17 @@ class Decoder(nn.Module):
         attended = look(state.cells[-1][0]) if self.before_cell else None
         if self.fed:
             gates_NG = gates_NG + self.fed(attended.context_BQC.flatten(0, 1) if attended else state.feed_NR)
-        cells: list[CellState] = []
-        h_NH = state.cells[0][0]
-        for number, layer in enumerate(cast(Iterable[Layer], self.layers)):
-            drop = drops.onwards[number] if drops else None
-            if number:
-                gates_NG = layer.input(drops.upwards[number](h_NH) if drops else h_NH)
-            cell = layer.step(gates_NG, state.cells[number], drop)
-            if self.second and not number:
-                attended = look(cell[0])
-                cell = self.second.step(self.second.input(attended.context_BQC.flatten(0, 1)), cell)
+        first, *others = cast(Iterable[Layer], self.layers)
+        cell = first.step(gates_NG, state.cells[0], drops.onwards[0] if drops else None)
+        if self.second:
+            attended = look(cell[0])
+            cell = self.second.step(self.second.input(attended.context_BQC.flatten(0, 1)), cell)
+        cells, h_NH = [cell], cell[0]
+        for number, layer in enumerate(others, 1):
+            gates_NG = layer.input(drops.upwards[number](h_NH) if drops else h_NH)
+            cell = layer.step(gates_NG, state.cells[number], drops.onwards[number] if drops else None)
             cells.append(cell)
-            h_NH = h_NH + cell[0] if self.residual and number else cell[0]
+            h_NH = h_NH + cell[0] if self.residual else cell[0]
         if attended is None:
             attended = look(h_NH)
         h_BQH = by_sentence(h_NH)

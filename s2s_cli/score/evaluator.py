@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from s2s_cli.config import EvaluationConfig
 from s2s_cli.config_file import change
+from s2s_cli.dispatch import Dispatcher
 from s2s_cli.errors import UserError, suggest
 from s2s_cli.evaluate import (
     METRICS,
@@ -33,22 +34,25 @@ from s2s_cli.score.testset import TestSet
 LIKELIHOODS = ("loss", "perplexity")
 FEWEST_LINES = 10
 """To tell a regression from chance: where all lines are alike, every resample says the same."""
+Translated = Sequence[Mapping[System, tuple[str, ...]]]
+"""The translations of each test set by each system."""
 
 
 class Evaluator:
     """One request. What can be refused is refused when it is made, before anything is decoded."""
 
-    def __init__(self, request: Request, say: Callable[[str], None]) -> None:
+    def __init__(self, request: Request, say: Callable[[str], None], dispatcher: Dispatcher | None = None) -> None:
         """Args:
         request: the options.
         say: tells the user.
+        dispatcher: divides translating among workers; default: this process does it.
 
         Raises:
             UserError: where something is missing or does not fit.
         """
         request.check()
         resampling_seed()
-        self.request, self._say = request, say
+        self.request, self._say, self._dispatcher = request, say, dispatcher or Dispatcher()
         run = find_model(request.model)[0] if request.needs_run else None
         config = run.read_config() if run else None
         self.settings = _settings(request, config.evaluation if config else EvaluationConfig())
@@ -83,19 +87,42 @@ class Evaluator:
         self.baseline = find_baseline(request.baseline, self._load) if request.baseline else None
 
     def run(self) -> Outcome:
-        """Translates, scores and judges.
+        """Translates, scores and judges, in one process.
 
         Raises:
             UserError: where lines are misaligned, or something cannot be compared or judged.
         """
-        found: list[Evaluation] = []
+        return self.judge(self.translate())
+
+    def translate(self) -> Translated:
+        """The translations of each test set, by system; all workers must call it, and the first one has them.
+
+        Raises:
+            UserError: where lines are misaligned, or a model cannot translate a test set.
+        """
+        found: list[dict[System, tuple[str, ...]]] = []
         for test in self.tests:
+            found.append({})
+            for system in (*([self.baseline] if self.baseline else []), *self.systems):
+                with self._dispatcher.workers.together(patient=True):
+                    found[-1][system] = system.translations(test)
+        return found
+
+    def judge(self, translated: Translated) -> Outcome:
+        """Scores what `translate` gave, and judges.
+
+        Raises:
+            UserError: where something cannot be compared or judged.
+        """
+        found: list[Evaluation] = []
+        for test, translations in zip(self.tests, translated, strict=True):
             if hint := tokenization_hint(test.references[0], self.settings):
                 self._say(f"hint: {hint}")
-            baseline = replace(self._score(self.baseline, test), baseline=True) if self.baseline else None
+            scored = {system: self._score(system, test, lines) for system, lines in translations.items()}
+            baseline = replace(scored[self.baseline], baseline=True) if self.baseline else None
             found += [baseline] if baseline else []
             for system in self.systems:
-                evaluation = self._score(system, test)
+                evaluation = scored[system]
                 if self.request.output:
                     lines = "".join(f"{line}\n" for line in evaluation.translations)
                     write_result(self.request.output, lines.encode())
@@ -139,10 +166,11 @@ class Evaluator:
 
     def _load(self, path: Path | None) -> ModelSystem:
         cache = TranslationCache(folder()) if self.request.use_cache else None
-        return ModelSystem(path, cache, self._say, beam=self.request.beam, batch_size=self.request.batch_size)
+        decoding = {"beam": self.request.beam, "batch_size": self.request.batch_size}
+        return ModelSystem(path, cache, self._say, **decoding, dispatcher=self._dispatcher)
 
-    def _score(self, system: System, test: TestSet) -> Evaluation:
-        translations = system.translations(test)
+    def _score(self, system: System, test: TestSet, translations: tuple[str, ...]) -> Evaluation:
+        self._dispatcher.stop.check()
         scores = compute_scores(translations, test.references, self.settings, intervals=True)
         if isinstance(system, ModelSystem) and set(LIKELIHOODS) & set(self.conditions.ceilings):
             scores |= system.likelihood(test)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +21,8 @@ from s2s_cli.config_file import change
 from s2s_cli.data.corpus import TEXT, Source, read_lines
 from s2s_cli.data.features import Vectors
 from s2s_cli.data.tokenizer import fingerprint
+from s2s_cli.dispatch import Dispatcher
+from s2s_cli.distributed import own_device
 from s2s_cli.errors import UserError
 from s2s_cli.evaluate import Score, mean_interval, perplexity
 from s2s_cli.forced import attention_maps, losses, mean_loss
@@ -144,12 +149,14 @@ class ModelSystem:
         *,
         beam: int | None = None,
         batch_size: int | None = None,
+        dispatcher: Dispatcher | None = None,
     ) -> None:
         """Args:
         path: as `find_model` takes it.
         cache: of translations; None translates anew.
         say: tells the user.
         beam, batch_size: in place of the run's.
+        dispatcher: divides translating among workers; default: this process does it.
         """
         self.run, self.checkpoint = find_model(path)
         self.name = self.run.path.resolve().name
@@ -158,11 +165,15 @@ class ModelSystem:
         known = {key: value for key, value in given.items() if value is not None}
         self.decoding = change(self.config.decoding, known, "decoding")
         self._cache, self._say = cache, say
+        self._dispatcher = dispatcher or Dispatcher()
 
     @cached_property
     def translator(self) -> Translator:
         """The loaded model."""
-        return Translator.load(self.checkpoint, **self.decoding.model_dump())
+        own_device(self.decoding.device)
+        translator = Translator.load(self.checkpoint, **self.decoding.model_dump())
+        translator.between_batches = self._dispatcher.still_there
+        return translator
 
     def sources(self, test: TestSet) -> tuple[Source, ...]:
         """The sources of a test set.
@@ -180,22 +191,36 @@ class ModelSystem:
         return test.texts
 
     def translations(self, test: TestSet) -> tuple[str, ...]:
-        sources = self.sources(test)
-        if self._cache is None:
-            return self._translate(sources)
-        key = self._key(test)
-        if kept := self._cache.get(key, len(sources)):
+        """From the cache, or shared by all workers, which must all call it; only the first one is given any.
+
+        Raises:
+            UserError: where the workers see different files; as `sources`.
+        """
+        workers = self._dispatcher.workers
+        with workers.together():
+            sources, key = self.sources(test), self._key(test)
+        workers.check_alike(key, f"{self.name} on {test.name}")
+        kept = self._cache.get(key, len(sources)) if self._cache and workers.first else None
+        if workers.of_first(kept is not None):
             self._say(
                 f"{self.name} on {test.name}: translations taken from the cache, since model, decoding and source "
                 "are the same (--no-cache translates again)"
             )
-            return kept
+            return kept or ()
         found = self._translate(sources)
-        self._cache.put(key, found)
+        if self._cache and workers.first:
+            self._cache.put(key, found)
         return found
 
     def _translate(self, sources: Sequence[Source]) -> tuple[str, ...]:
-        return tuple(best.text for best, *_ in self.translator.translate(sources))
+        size = max(1, math.ceil(len(sources) / self._dispatcher.pieces))
+
+        def piece(number: int) -> list[str] | None:
+            part = sources[number * size : (number + 1) * size]
+            return [best.text for best, *_ in self.translator.translate(part)] if part else None
+
+        with self._dispatcher.workers.together(patient=True), closing(self._dispatcher.results(piece)) as found:
+            return tuple(chain.from_iterable(found))
 
     def _key(self, test: TestSet) -> dict[str, Any]:
         """All that a translation depends on; the batch is not among it."""

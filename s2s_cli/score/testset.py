@@ -14,7 +14,7 @@ from s2s_cli.config import Config, ParallelText
 from s2s_cli.data.corpus import Source, read_lines, read_pairs
 from s2s_cli.data.features import FORMATS, open_features
 from s2s_cli.errors import UserError, suggest
-from s2s_cli.files import sha256
+from s2s_cli.files import names_files, sha256
 from s2s_cli.run import RunDirectory
 
 
@@ -91,7 +91,7 @@ def from_run(run: RunDirectory, config: Config, name: str | None) -> TestSet:
         raise UserError(f"--test {name}: no such test set: {suggest(name, names)}")
     text = _found_beside(run, names[name] if name else texts[0])
     for path in text.files:
-        if not path.is_file():
+        if not names_files(path):
             raise UserError(
                 f"{path}: the test set is not there: put it into the run's folder, or give --source and --reference"
             )
@@ -105,7 +105,7 @@ def _found_beside(run: RunDirectory, text: ParallelText) -> ParallelText:
 
     def find(path: Path | None) -> Path | None:
         beside = run.path / path.name if path else None
-        return beside if path and beside and not path.is_file() and beside.is_file() else path
+        return beside if path and beside and not names_files(path) and names_files(beside) else path
 
     return text.model_copy(update={name: find(getattr(text, name)) for name in ("source", "target", "tsv")})
 

@@ -56,7 +56,9 @@ class Control:
     """
 
     least = 0
-    """Pieces without which the control cannot be kept: the limit of its sentence leaves room for them."""
+    """Pieces without which the control cannot be kept: the limit of its sentence leaves room for those of all."""
+    shortest = 0
+    """Pieces that the translation must have, those of other controls among them: the limit leaves room for so many."""
     goals = 0
     """Pieces that a hypothesis must still reach; see `reached`."""
 
@@ -98,11 +100,7 @@ class MinimumLength(Control):
     """No end before a number of pieces."""
 
     eos: int
-    pieces: int
-
-    @property
-    def least(self) -> int:  # type: ignore[override]
-        return self.pieces
+    shortest: int
 
     def start(self) -> int:
         return 0
@@ -111,7 +109,7 @@ class MinimumLength(Control):
         return state + 1
 
     def change(self, scores_V: Tensor, state: int, room: int) -> None:
-        if state < self.pieces:
+        if state < self.shortest:
             scores_V[self.eos] = -math.inf
 
 

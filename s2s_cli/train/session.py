@@ -231,15 +231,20 @@ def _read_corpora(
     valid_corpus = read_corpus([data.valid], tokenizer, keep_text=True)
     sizes = " and ".join(f"{len(vocabulary):,}" for vocabulary in tokenizer.vocabularies.values())
     observer.info(
-        f"data: {len(train_corpus):,} training pairs ({train_corpus.target.items.numel():,} target pieces), "
+        f"data: {len(train_corpus):,} training pairs ({train_corpus.target.total:,} target pieces), "
         f"{len(valid_corpus):,} for validation; vocabulary {sizes}"
     )
+    if train_corpus.mixture:
+        mixed = zip(train_corpus.mixture.quotas, train_corpus.mixture.sizes, data.train, strict=True)
+        parts = [f"{quota:,} of the {size:,} of {text.files[0].name}" for quota, size, text in mixed]
+        observer.info(f"an epoch takes so many pairs: {', '.join(parts)}")
     if train_corpus.dropped:
         observer.info(f"dropped training pairs: {describe_dropped(train_corpus.dropped)}")
     _tell_unknown(valid_corpus, tokenizer, observer)
     if not quiet and config.source.kind == "text":
-        for text in (data.valid, *data.test):
-            if overlap := count_overlap(data.train, text):
+        held_out = (data.valid, *data.test)
+        for text, overlap in zip(held_out, count_overlap(data.train, held_out), strict=True):
+            if overlap:
                 observer.warn(f"{overlap:,} source sentences of {text.files[0].name} stand in the training set too")
     return train_corpus, valid_corpus
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 import gzip
 import io
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Any, Protocol
 
 from s2s_cli import __version__
 from s2s_cli.checkpoint import Checkpoint
 from s2s_cli.data.tokenizer import fingerprint
+from s2s_cli.distributed import Workers
 from s2s_cli.errors import RunFailed, Stopped, UserError
 from s2s_cli.files import destination
 from s2s_cli.run import RunDirectory
+from s2s_cli.translate.entry import Notices
 from s2s_cli.translate.formats import Format
 from s2s_cli.translate.part import Part
-from s2s_cli.translate.streams import Window, Work, read_input
+from s2s_cli.translate.streams import Answer, Window, Work, read_input
 from s2s_cli.translate.translator import Translator
 
 
@@ -91,43 +94,59 @@ def translate_to_file(
     watcher: Watcher,
     *,
     fresh: bool,
+    workers: Workers = Workers(),
 ) -> None:
     """Translates a file to another one, or goes on with that; after an end at any moment the same call goes on.
+
+    All workers must call it; the first one writes.
 
     Args:
         translator: of the models.
         source, output: the files; a name that ends in .gz is written compressed.
         form: of both.
-        work: who does it.
+        work: who does it; gives nothing to the others than the first worker.
         asked: from `asked_of`.
         watcher: is told how far it is.
         fresh: forget what was begun.
+        workers: those that call it.
 
     Raises:
         UserError: where a file cannot be read or written, or what was begun there is not what is asked.
         RunFailed: where the disk is full, or a worker died.
     """
     place, _ = destination(output)
-    encode = _compressed if place.suffix == ".gz" else bytes
-    with read_input(translator, source, form) as windows, Part(place, asked, fresh=fresh) as part:
-        begun = part.whole
-        if begun.items:
-            watcher.info(f"goes on after line {begun.items:,} of {output}")
-            translator.notices.add(**begun.counts)
-        speed = _Speed(begun.items, source.stat().st_size)
-        try:
-            with watcher.translating(), closing(work(_after(windows, begun.items, speed))) as answers:
-                for found in answers:
-                    part.append(encode(found.output), found.items, found.counts)
-                    translator.notices.add(**found.counts)
-                    watcher.translated(*speed.figures(found.items, found.position))
-        except (Stopped, RunFailed) as error:
-            if part.whole.items:
-                error.args = (f"{error}; the same command goes on after line {part.whole.items:,}",)
-            raise
-        if not part.whole.items:
-            part.append(encode(b""), 0, {})
-        part.finish()
+    with ExitStack() as held:
+        with workers.together():
+            windows = held.enter_context(read_input(translator, source, form))
+            part = held.enter_context(Part(place, asked, fresh=fresh)) if workers.first else None
+        done = workers.of_first(part.whole.items if part else 0)
+        if part and done:
+            watcher.info(f"goes on after line {done:,} of {output}")
+            translator.notices.add(**part.whole.counts)
+        speed = _Speed(done)
+        with workers.together(patient=True), closing(work(_after(windows, done, speed))) as answers:
+            if part:
+                _grow(part, answers, translator.notices, speed, watcher)
+            else:
+                deque(answers, maxlen=0)
+
+
+def _grow(part: Part, answers: Iterator[Answer], notices: Notices, speed: _Speed, watcher: Watcher) -> None:
+    """Adds answers to what is begun, and ends it."""
+    encode = _compressed if part.path.suffix == ".gz" else bytes
+    try:
+        with watcher.translating():
+            for found in answers:
+                part.append(encode(found.output), found.items, found.counts)
+                notices.add(**found.counts)
+                watcher.translated(*speed.figures(found.items, found.share))
+    except (Stopped, RunFailed) as error:
+        if part.whole.items:
+            error.args = (f"{error}; the same command goes on after line {part.whole.items:,}",)
+        raise
+    if not part.whole.items:
+        part.append(encode(b""), 0, {})
+    part.finish()
 
 
 def _compressed(data: bytes) -> bytes:
@@ -143,7 +162,7 @@ def _after(windows: Iterator[Window], done: int, speed: _Speed) -> Iterator[Wind
     for window in windows:
         skipped = max(0, done - window.first)
         if skipped >= len(window.items):
-            speed.begin(window.position)
+            speed.begin(window.share)
         else:
             yield window._replace(first=window.first + skipped, items=window.items[skipped:])
 
@@ -153,25 +172,24 @@ class _Speed:
 
     Args:
         done: items that were done before.
-        total: bytes of the input.
     """
 
-    def __init__(self, done: int, total: int) -> None:
-        self._done, self._total = done, total
-        self._began, self._position = time.monotonic(), 0
+    def __init__(self, done: int) -> None:
+        self._done = done
+        self._began, self._share = time.monotonic(), 0.0
 
-    def begin(self, position: int | None) -> None:
-        """So many bytes of the input were done before."""
-        self._began, self._position = time.monotonic(), position or 0
+    def begin(self, share: float | None) -> None:
+        """Such a share of the input was done before."""
+        self._began, self._share = time.monotonic(), share or 0.0
 
-    def figures(self, items: int, position: int | None) -> tuple[float | None, int, str]:
+    def figures(self, items: int, share: float | None) -> tuple[float | None, int, str]:
         """The share that is done, the items, and words about speed and the time left."""
         seconds = time.monotonic() - self._began
         words = f"{(items - self._done) / max(seconds, 1e-9):,.0f} lines/s"
-        if position is None or not self._total:
-            return None, items, words
-        left = (self._total - position) * seconds / max(position - self._position, 1)
-        return position / self._total, items, f"{words}, {_duration(left)} left"
+        if share is None or share <= self._share:
+            return share, items, words
+        left = (1 - share) * seconds / (share - self._share)
+        return share, items, f"{words}, {_duration(left)} left"
 
 
 def _duration(seconds: float) -> str:
@@ -183,5 +201,6 @@ def refuse_fresh(fresh: bool) -> None:
     """Raises `UserError` where there is nothing that --fresh could forget."""
     if fresh:
         raise UserError(
-            "--fresh: only a translation of an --input FILE to an --output FILE, no pipes, can be begun anew"
+            "--fresh: only a translation of an --input FILE to an --output FILE, no pipes, without --attention and "
+            "--show-attention, can be begun anew"
         )

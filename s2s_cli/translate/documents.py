@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, pairwise
+from statistics import fmean
 from typing import NamedTuple, Protocol
 from unicodedata import east_asian_width
 
@@ -71,6 +72,7 @@ class Sentences:
         text = gaps[0] + "".join(one.text + gap for one, gap in zip(best, gaps[1:], strict=True))
         if not best:
             return [Translation(text, 0.0)]
+        utilities = [one.utility for one in best if one.utility is not None]
         attention = [one.attention for one in best if one.attention is not None]
         return [
             Translation(
@@ -83,6 +85,7 @@ class Sentences:
                 torch.block_diag(*attention) if attention else None,  # type: ignore[no-untyped-call]
                 _words([str(entry.source) for entry in self.entries], [one.source_words for one in best], self.gaps),
                 _words([one.text for one in best], [one.target_words for one in best], gaps),
+                fmean(utilities) if utilities else None,
             )
         ]
 
@@ -134,8 +137,9 @@ class Splitter:
                 if sentence:
                     sentences.append(sentence)
                     gaps.append(after)
-        entries = [replace(entry, source=sentence, cut=False) for sentence in sentences]
+        entries = [replace(entry, source=sentence, cut=False, prefix="") for sentence in sentences]
         if entries:
+            entries[0] = replace(entries[0], prefix=entry.prefix)
             entries[-1] = replace(entries[-1], cut=entry.cut)
         return Sentences(tuple(entries), tuple(gaps))
 

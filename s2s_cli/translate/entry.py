@@ -63,7 +63,14 @@ class Translation:
     target_words: Words = ()
     """Of each of those pieces the words that it is part of, in the text that was given and in this one."""
     utility: float | None = None
-    """With minimum Bayes risk, what it is ranked by: its mean chrF (0 to 100) against the others that were found."""
+    """With minimum Bayes risk, what it is ranked by: its mean chrF (0 to 100) against the others that were found; 0 for
+    a blank line."""
+
+    @property
+    def ranked_by(self) -> dict[str, float]:
+        """The `score`, and with minimum Bayes risk the `utility`, which then counts."""
+        score = {"score": self.score}
+        return score if self.utility is None else {**score, "utility": self.utility}
 
     @property
     def log_probability(self) -> float:
@@ -82,6 +89,8 @@ class Notices:
 
     lines: int = 0
     """Of the input, or items."""
+    bytes: int = 0
+    """Of the lines, their ends included, as far as they are kept."""
     sources: int = 0
     """What was translated; the sentences, where lines were divided into them."""
     repaired: int = 0
@@ -90,17 +99,11 @@ class Notices:
     ended: int = 0
     _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
-    def add(
-        self, *, lines: int = 0, sources: int = 0, repaired: int = 0, damaged: int = 0, cut: int = 0, ended: int = 0
-    ) -> None:
-        """Counts on."""
+    def add(self, **counts: int) -> None:
+        """Counts on, by name."""
         with self._lock:
-            self.lines += lines
-            self.sources += sources
-            self.repaired += repaired
-            self.damaged += damaged
-            self.cut += cut
-            self.ended += ended
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
 
     def take(self) -> dict[str, int]:
         """The counts so far, by name; from here on they begin at 0."""

@@ -16,7 +16,7 @@ from s2s_cli.errors import UserError, suggest
 from s2s_cli.translate.documents import NOTHING, Divide, Document, Splitter, Whole, whole
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
 from s2s_cli.translate.insight import Insight
-from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS, read_windows, repair
+from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS, count_lines, read_windows, repair
 from s2s_cli.translate.objects import Member, read_object, write_object
 from s2s_cli.translate.wishes import read_lines
 
@@ -85,6 +85,7 @@ class _Items(ABC):
             return
         done = 0
         for window in read_windows(source):
+            notices.add(bytes=sum(map(len, window)) + len(window))
             yield [self.line(number, line, notices) for number, line in enumerate(window, done + 1)]
             done += len(window)
 
@@ -99,7 +100,7 @@ class _Items(ABC):
 
 
 class Text(_Items):
-    """Lines of text; with `n_best` over one, each gives that many `index ||| text ||| score`."""
+    """Lines of text; with `n_best` over one each gives that many `index ||| text ||| score`, and a utility if any."""
 
     def render(self, index: int, item: Item, translations: Sequence[list[Translation]]) -> str:
         return "".join(f"{self._told(index, one)}\n" for one in self.style.best(item, translations))
@@ -107,7 +108,7 @@ class Text(_Items):
     def _told(self, index: int, translation: Translation) -> str:
         text = translation.text
         if self.style.n_best > 1:
-            text = f"{index} ||| {text} ||| {translation.score:.4f}"
+            text = " ||| ".join([str(index), text, *_ranked_by(translation)])
         return text + self.style.shown.suffix(translation)
 
     def line(self, number: int, line: bytes, notices: Notices) -> Item:
@@ -115,7 +116,7 @@ class Text(_Items):
 
 
 class Tsv(_Items):
-    """Lines of which the first column is translated: each gets a column more, and with `n_best` over one the score."""
+    """Lines of which the first column is translated: a column is added, and with `n_best` over one also its figures."""
 
     def render(self, index: int, item: Item, translations: Sequence[list[Translation]]) -> str:
         return "".join(f"{item.given}\t{self._told(one)}\n" for one in self.style.best(item, translations))
@@ -123,7 +124,7 @@ class Tsv(_Items):
     def _told(self, translation: Translation) -> str:
         text = translation.text.replace("\t", " ")
         if self.style.n_best > 1:
-            text += f"\t{translation.score:.4f}"
+            text = "\t".join([text, *_ranked_by(translation)])
         return text + self.style.shown.suffix(translation)
 
     def line(self, number: int, line: bytes, notices: Notices) -> Item:
@@ -148,7 +149,10 @@ class JsonLines(_Items):
         best, told = self.style.best(item, translations), self.style.shown.fields
         if self.style.n_best == 1:
             return {"translation": best[0].text, **told(best[0])}
-        every = [{"text": one.text, "score": round(one.score, 4), **told(one)} for one in best]
+        every = [
+            {"text": one.text, **{name: round(figure, 4) for name, figure in one.ranked_by.items()}, **told(one)}
+            for one in best
+        ]
         return {"translation": best[0].text, "translations": every}
 
     def line(self, number: int, line: bytes, notices: Notices) -> Item:
@@ -182,6 +186,10 @@ def _repaired(line: bytes, notices: Notices) -> Entry:
     if changed:
         notices.add(repaired=1)
     return entry
+
+
+def _ranked_by(translation: Translation) -> list[str]:
+    return [f"{figure:.4f}" for figure in translation.ranked_by.values()]
 
 
 def _text(members: Mapping[str, Member], name: str) -> str:
@@ -239,26 +247,32 @@ class Prefixed:
         self.entries, self.best, self.render, self.line = form.entries, form.best, form.render, form.line
 
     def windows(self, source: BinaryIO | FeatureSequences, notices: Notices) -> Iterator[list[Item]]:
-        """The items with their prefixes."""
+        """The items with their prefixes; of a file it is known before the first whether there are as many."""
         done, total = 0, len(self._lines)
+        items = len(source) if isinstance(source, FeatureSequences) else count_lines(source)
+        if items not in (None, total):
+            raise self._unlike(f"{items:,}")
         for window in self._form.windows(source, notices):
             if done + len(window) > total:
-                raise UserError(
-                    f"--prefix {self._path}: it has {total:,} lines, and the input has more: give a line for each"
-                )
+                raise self._unlike("more")
             yield [_begun(item, line) for item, line in zip(window, self._lines[done:], strict=False)]
             done += len(window)
         if done != total:
-            raise UserError(
-                f"--prefix {self._path}: it has {total:,} lines, but the input has {done:,}: give a line for each"
-            )
+            raise self._unlike(f"{done:,}")
+
+    def _unlike(self, items: str) -> UserError:
+        lines = len(self._lines)
+        return UserError(
+            f"--prefix {self._path}: it has {lines:,} line{'' if lines == 1 else 's'}, and the input has {items}: give "
+            "a line for each"
+        )
 
 
 def _begun(item: Item, prefix: str) -> Item:
     if not prefix or not item.document.entries:
         return item
     (entry,) = item.document.entries
-    return item._replace(document=Whole((replace(entry, prefix=prefix),)))
+    return item._replace(document=Whole((replace(entry, prefix=entry.prefix or prefix),)))
 
 
 def choose_format(

@@ -63,7 +63,8 @@ class Guide:
     def limit(self, row: Any, guidance: Guidance) -> int:
         """Most pieces of a translation, the end included: what the config says, or what the guidance needs."""
         limit = min(self._config.max_length, int(self._config.max_length_ratio * len(row)) + EXTRA_LENGTH)
-        return max(limit, sum(control.least for control in guidance.controls) + 1)
+        asked = sum(control.least for control in guidance.controls)
+        return 1 + max(limit - 1, asked, *(control.shortest for control in guidance.controls))
 
     def _asked(self, entry: Entry) -> list[Control]:
         """The controls of an entry's own wishes and of those for all: an earlier one goes before a later one."""

@@ -30,7 +30,7 @@ class Insight:
         """For JSON."""
         found: dict[str, Any] = {}
         if self.total:
-            found["score"] = round(translation.score, _DIGITS)
+            found |= {name: round(figure, _DIGITS) for name, figure in translation.ranked_by.items()}
             found["log_probability"] = round(translation.log_probability, _DIGITS)
         if self.tokens:
             found["tokens"] = [

@@ -60,6 +60,20 @@ def read_windows(source: BinaryIO) -> Iterator[list[bytes]]:
         yield lines[start : start + LAST_WINDOW]
 
 
+def count_lines(source: BinaryIO) -> int | None:
+    """How many lines of a file are still to come; of a pipe nobody knows. They can be read afterwards."""
+    try:
+        here = os.lseek(source.fileno(), 0, os.SEEK_CUR)
+    except OSError:
+        return None
+    count = sum(map(len, read_windows(source)))
+    if isinstance(source, GzipFile):
+        source.seek(0)
+    else:
+        os.lseek(source.fileno(), here, os.SEEK_SET)
+    return count
+
+
 def _pauses(descriptor: int) -> bool:
     try:
         ready, _, _ = select.select([descriptor], [], [], PAUSE_SECONDS)

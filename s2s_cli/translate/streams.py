@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
+from gzip import GzipFile
 from itertools import chain, islice, product
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -28,8 +29,8 @@ class Window(NamedTuple):
     items: Sequence[Item]
     counts: dict[str, int]
     """What was noticed in reading them."""
-    position: int | None = None
-    """Bytes of the input that were read so far, where there is such a number."""
+    share: float | None = None
+    """Of the input up to the last of them, where its size is known."""
 
 
 class Answer(NamedTuple):
@@ -40,7 +41,7 @@ class Answer(NamedTuple):
     output: bytes
     counts: dict[str, int]
     """All that was noticed of them."""
-    position: int | None
+    share: float | None
     """As the window's."""
 
 
@@ -71,7 +72,7 @@ def answer(translator: Translator, form: Format, window: Window, watches: Sequen
         raise UserError(f"line {numbers[error.place]}: {error}") from None
     finally:
         translator.notices = total
-    return Answer(window.first + len(lines), "".join(lines).encode(), counts, window.position)
+    return Answer(window.first + len(lines), "".join(lines).encode(), counts, window.share)
 
 
 def alone(translator: Translator, form: Format, watches: Sequence[Watch] = ()) -> Work:
@@ -142,17 +143,21 @@ def _write(notices: Notices, answers: Generator[Answer, None, None], output: Bin
 
 def _windows(form: Format, source: BinaryIO | FeatureSequences) -> Iterator[Window]:
     """What is read, numbered."""
-    first, read = 0, Notices()
+    first, done, read = 0, 0, Notices()
     for items in form.windows(source, read):
-        yield Window(first, items, read.take(), _position(source))
+        counts = read.take()
+        done += counts["bytes"]
+        yield Window(first, items, counts, _share(source, first + len(items), done))
         first += len(items)
 
 
-def _position(source: BinaryIO | FeatureSequences) -> int | None:
-    """Bytes read so far; of a compressed file, as they lie on the disk."""
+def _share(source: BinaryIO | FeatureSequences, items: int, bytes_: int) -> float | None:
+    """How much of a source so many items, or bytes of lines, are; of a compressed file, what was read of it."""
     if isinstance(source, FeatureSequences):
+        return items / len(source)
+    size = os.fstat(source.fileno()).st_size
+    if not size:  # a pipe has none
         return None
-    try:
-        return os.lseek(source.fileno(), 0, os.SEEK_CUR)
-    except OSError:  # a pipe has no such number
-        return None
+    if isinstance(source, GzipFile):
+        bytes_ = os.lseek(source.fileno(), 0, os.SEEK_CUR)
+    return min(1.0, bytes_ / size)

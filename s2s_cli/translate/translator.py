@@ -111,7 +111,10 @@ class Translator:
             UserError: where the model cannot do it, or the wishes contradict each other.
         """
         if wishes.need_text and self.tokenizer.source.config.kind == "features":
-            raise UserError("terminology, kept spans and copied words need a source of text: this model reads vectors")
+            raise UserError(
+                "--terminology, --keep, --keep-pattern and --copy-unknown need a source of text, but this model reads "
+                "feature vectors: leave them out"
+            )
         if wishes.copy_unknown and any(map(_is_blind, (self.model, *self.others))):
             raise UserError("--copy-unknown needs attention to find the word: this model's attention is none")
         everything = replace(wishes, force=(*wishes.force, *(term.target for term in wishes.terms)), terms=(), keep=())
@@ -150,7 +153,8 @@ class Translator:
         longest = self.config.max_source_length
         cut = {entry for entry, row in zip(unique, rows, strict=True) if entry.cut or len(row) > longest}
         guide = Guide(self.tokenizer, self.config, self.wishes)
-        blank, found = [Translation("", 0.0)] * self.config.n_best, dict[Entry, list[Translation]]()
+        blank = [Translation("", 0.0, utility=0.0 if self.config.mbr else None)] * self.config.n_best
+        found: dict[Entry, list[Translation]] = {}
         asked: dict[Entry, _Asked] = {}
         for entry, row in zip(unique, (row[:longest] for row in rows), strict=True):
             if row or entry.target:
@@ -257,7 +261,7 @@ class Translator:
         target = self.tokenizer.target
         surfaces = [found for control in asked.guidance.controls for found in control.surfaces(hypothesis.ids)]
         if self.wishes.copy_unknown:
-            surfaces += self._copied(str(entry.source), hypothesis, surfaces)
+            surfaces += self._copied(str(entry.source), asked.row, hypothesis, surfaces)
         text = target.spelling.text(hypothesis.ids, surfaces) if surfaces else target.decode(hypothesis.ids)
         text = text.translate(REPAIRS).replace("\n", " ")
         found = Translation(
@@ -266,7 +270,7 @@ class Translator:
         if hypothesis.attention is None or not self.keep_attention:
             return found
         source_pieces = self.tokenizer.source.names(asked.row)
-        spoken, spans = target.spoken(hypothesis.ids)
+        spoken, spans = target.spelling.spoken(hypothesis.ids, surfaces) if surfaces else target.spoken(hypothesis.ids)
         return replace(
             found,
             source_pieces=source_pieces,
@@ -275,7 +279,9 @@ class Translator:
             target_words=(*words_of(spoken.translate(BLANKS), spans), ()),
         )
 
-    def _copied(self, source: str, hypothesis: Hypothesis, surfaces: Sequence[Surface]) -> list[Surface]:
+    def _copied(
+        self, source: str, row: Sequence[int], hypothesis: Hypothesis, surfaces: Sequence[Surface]
+    ) -> list[Surface]:
         """For each unknown piece that has no surface the source word that its attention looks at most (Luong et al.
         2015b; Jean et al. 2015)."""
         unknown = self.tokenizer.target.specials.unk
@@ -283,7 +289,7 @@ class Translator:
         said = [at for at in said if not any(surface.begin <= at < surface.end for surface in surfaces)]
         if not said or hypothesis.attention is None or not isinstance(self.tokenizer.source, Vocabulary):
             return []
-        words = source_words(source, self.tokenizer.source.written(source))
+        words = source_words(source, self.tokenizer.source.spans(source)[: len(row)])
         looked = hypothesis.attention[:, : len(words)].argmax(1).tolist()
         return [Surface(at, at + 1, words[looked[at]]) for at in said if words[looked[at]]]
 

@@ -1,0 +1,24 @@
+"""What the sections of the configuration are made of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Precision = Literal["auto", "fp32", "bf16"]
+Positive = Annotated[int, Field(gt=0, le=10**12)]
+Width = Annotated[int, Field(gt=0, le=65_536)]
+Beam = Annotated[int, Field(ge=1, le=1000)]
+Layers = Annotated[int, Field(gt=0, le=100)]
+File = Annotated[Path, Field(strict=False)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, strict about types, with no unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
