@@ -149,6 +149,22 @@ def test_a_cut_cable_ends_both_in_time_and_a_new_start_goes_on(start: Start, tmp
     assert_same_checkpoint(tmp_path / "whole", tmp_path / "cut", "step-00000400")
 
 
+def test_a_cable_that_is_mended_lets_both_go_on_by_themselves(start: Start, tmp_path: Path) -> None:
+    toy.write_config(
+        tmp_path, **RANDOM, training__max_steps=200, training__validate_every=20, training__worker_timeout=4
+    )
+    assert_done(tmp_path, by_hand(start, "whole"))
+    both = by_torchrun(start, "mended", restarts=5)
+    wait_for(tmp_path / "mended" / "metrics.jsonl", '"step": 45,')
+    ip("-n", SPACES[0], "link", "set", CARDS[0], "down")
+    time.sleep(8)
+    ip("-n", SPACES[0], "link", "set", CARDS[0], "up")
+    assert_done(tmp_path, both)
+    assert "did not answer within training.worker_timeout (4 s)" in (tmp_path / "host-0").read_text()
+    assert_same_metrics(toy.metrics(tmp_path / "whole"), toy.metrics(tmp_path / "mended"), 0)
+    assert_same_checkpoint(tmp_path / "whole", tmp_path / "mended", "step-00000200")
+
+
 def test_a_slow_network_only_takes_longer(start: Start, tmp_path: Path) -> None:
     slow = ["ip", "netns", "exec", SPACES[1], "tc", "qdisc", "add", "dev", CARDS[1], "root", "netem", "delay", "20ms"]
     done = subprocess.run(slow, capture_output=True, text=True)
