@@ -12,7 +12,7 @@ from typing import cast
 import pytest
 import torch
 
-from benchmarks import decoding
+from benchmarks import decoding, scaling
 from benchmarks.corpus import Text
 from benchmarks.measure import machine, matrix_rate, seconds
 from benchmarks.training import OTHERS, PLAIN, model, operations, variants
@@ -86,6 +86,22 @@ def test_growth_is_written_as_json(tmp_path: Path) -> None:
     for rows in found.values():
         assert all(value > 0 for row in rows for key, value in row.items() if "megabytes_" not in key)
     assert found["corpus"][0]["megabytes_held"] < found["corpus"][0]["megabytes_on_disk"] + 2
+
+
+def test_what_many_workers_are_left_of_their_speed_is_arithmetic_and_stands_in_the_document(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By hand for two workers: 80 MB in ten buckets, nine of them hidden; the last one and two agreements are not."""
+    sent, seconds = 80e6 / 1e9, 1.0
+    shown = (sent + 10 * 2 * 1e-5) / 10 + 2 * 1e-5
+    assert scaling.bytes_sent(20_000_000, 2) == 80e6
+    assert scaling.efficiency(seconds, 20_000_000, 2, 1e9, 1e-5) == pytest.approx(1 / (scaling.UNEVEN + shown))
+    assert scaling.efficiency(seconds, 20_000_000, 512, 1e30, 0) == pytest.approx(1 / scaling.UNEVEN)
+    document = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    for update, parameters in ((0.64, 4_974_520), (0.1, 50_000_000)):
+        scaling.predict(update, parameters)
+        _, table = capsys.readouterr().out.split("\n", 1)
+        assert table in document
 
 
 def test_an_unknown_part_is_refused() -> None:

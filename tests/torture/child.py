@@ -9,7 +9,6 @@ or the call fails with an error of the system.
 from __future__ import annotations
 
 import builtins
-import multiprocessing
 import os
 import signal
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import toy
+from workers import server as server
 
 AUDITED = {"os.rename": 2, "os.mkdir": 1, "os.rmdir": 1, "os.remove": 1}
 """Audit events of calls that change a folder, and how many paths each has."""
@@ -40,13 +40,6 @@ class Ended:
     code: int
     stderr: str
     touches: int
-
-
-def server() -> Any:
-    """The context whose processes start at once."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["s2s_cli.cli.main", "s2s_cli.train.session", "s2s_cli.display", "s2s_cli.run"])
-    return context
 
 
 def start(context: Any, cwd: Path, *arguments: object, fault: Fault | None = None, steps: bool = False) -> Any:
