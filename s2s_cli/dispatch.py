@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from threading import Condition, Lock, Thread
 from typing import Any, Generic, TypeVar
 
-from s2s_cli.distributed import Workers, joined, launched, packed_error, size, unpacked_error
+from s2s_cli.distributed import Workers, joined, launched, packed_error, unpacked_error, world_size
 from s2s_cli.errors import S2SError
 from s2s_cli.signals import StopRequest, stop_request
 
@@ -184,7 +184,7 @@ def sharing() -> Iterator[Dispatcher]:
     Raises:
         RunFailed: inside, where another worker is gone or says nothing any more.
     """
-    if size() == 1:
+    if world_size() == 1:
         yield Dispatcher()
         return
     words = "the time limit", "give the same command again"
