@@ -111,16 +111,15 @@ class _Leader(Generic[Value]):
             while True:
                 self._stop.check()
                 with self._changed:
-                    if self._error:
-                        raise self._error
-                    found = self._found.pop(self._taken, None)
-                    number = self._next() if found is None else None
+                    found, number = self._found.pop(self._taken, None), None
                     if found is not None:
                         self._taken += 1
                         self._changed.notify_all()
-                    elif number is None:
-                        if self._ended and self._taken >= self._given:
-                            return
+                    elif self._error:
+                        raise self._error
+                    elif self._ended and self._taken >= self._given:
+                        return
+                    elif (number := self._next()) is None:
                         self._changed.wait(LOOK_SECONDS)
                 if found is not None:
                     yield found
