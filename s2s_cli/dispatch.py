@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from threading import Condition, Lock, Thread
 from typing import Any, Generic, TypeVar
 
-from s2s_cli.distributed import Workers, joined, launched, packed_error, size, unpacked_error
+from s2s_cli.distributed import Workers, joined, launched, packed_error, unpacked_error, world_size
 from s2s_cli.errors import S2SError
 from s2s_cli.signals import StopRequest, stop_request
 
@@ -111,16 +111,15 @@ class _Leader(Generic[Value]):
             while True:
                 self._stop.check()
                 with self._changed:
-                    if self._error:
-                        raise self._error
-                    found = self._found.pop(self._taken, None)
-                    number = self._next() if found is None else None
+                    found, number = self._found.pop(self._taken, None), None
                     if found is not None:
                         self._taken += 1
                         self._changed.notify_all()
-                    elif number is None:
-                        if self._ended and self._taken >= self._given:
-                            return
+                    elif self._error:
+                        raise self._error
+                    elif self._ended and self._taken >= self._given:
+                        return
+                    elif (number := self._next()) is None:
                         self._changed.wait(LOOK_SECONDS)
                 if found is not None:
                     yield found
@@ -184,7 +183,7 @@ def sharing() -> Iterator[Dispatcher]:
     Raises:
         RunFailed: inside, where another worker is gone or says nothing any more.
     """
-    if size() == 1:
+    if world_size() == 1:
         yield Dispatcher()
         return
     words = "the time limit", "give the same command again"

@@ -46,7 +46,7 @@ def launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def size() -> int:
+def world_size() -> int:
     """How many workers there are, with this one."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -218,16 +218,16 @@ def joined(
         RunFailed: inside, where another worker is gone or does not answer in time.
     """
     device = own_device(device_name)
-    if size() == 1:
+    if world_size() == 1:
         yield Workers(), device
         return
     wait = timedelta(seconds=timeout)
     try:
         rank, store = _meet(wait)
         backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=wait, store=store, rank=rank, world_size=size())
+        dist.init_process_group(backend, timeout=wait, store=store, rank=rank, world_size=world_size())
         control, patient = (dist.new_group(backend="gloo", timeout=each) for each in (wait, PATIENCE))
-        yield Workers(rank, size(), control, patient), device
+        yield Workers(rank, world_size(), control, patient), device
         dist.destroy_process_group()
     except RuntimeError as error:
         if not _is_of_network(error):
@@ -273,7 +273,7 @@ def own_device(name: str) -> torch.device:
         UserError: where the machine has not the device, or not for as many workers.
     """
     device = choose_device(name)
-    if size() == 1:
+    if world_size() == 1:
         return device
     if device.type == "mps":
         raise UserError("device mps: workers cannot share it; set the device to cpu, or start one worker")
