@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import toy
 import workers
 from workers import Ended
 
-from s2s_cli import dispatch
-from s2s_cli.errors import RunFailed
+from s2s_cli import dispatch, distributed
+from s2s_cli.distributed import own_device
+from s2s_cli.errors import RunFailed, UserError
 from s2s_cli.translate import formats, machines
 from s2s_cli.translate.translator import Translator
 
@@ -270,6 +272,24 @@ def test_what_cannot_be_judged_is_told_once(context: Any, folder: Path) -> None:
     ended = workers.run(context, folder, 2, "evaluate", "--hypothesis", "big.txt", "--reference", "test.tgt")
     assert ended.codes == [2, 2]
     assert ended.told[0].startswith("s2s: error: misaligned") and not ended.told[1]
+
+
+def test_on_a_machine_with_several_gpus_each_worker_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    current: list[torch.device] = []
+    monkeypatch.setattr(distributed, "choose_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    assert own_device("cuda") == torch.device("cuda") and not current, "alone"
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert own_device("cuda") == torch.device("cuda:1") and current == [torch.device("cuda:1")]
+    assert own_device("cuda:0") == torch.device("cuda:0") and own_device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match="device mps"):
+        own_device("mps")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(UserError, match="3 workers on this machine, but 2 GPUs"):
+        own_device("cuda")
+    assert len(current) == 1
 
 
 def test_by_torchrun_a_killed_worker_ends_all_and_the_same_command_goes_on(folder: Path) -> None:
