@@ -32,7 +32,7 @@ CHUNK, FILE_PAIRS = 10_000, 1_000_000
 def measure(*, quick: bool) -> dict[str, list[Figures]]:
     """Opening a corpus by its size, memory of an update by vocabulary and budget, a step by the output's length."""
     every: dict[str, list[tuple[int, ...]]] = {
-        "corpus": [(100_000,), (1_000_000,), (10_000_000,)],
+        "corpus": [(100_000,), (1_000_000,), (3_000_000,)],
         "memory": [(8_000, 2_048), (32_000, 2_048), (32_000, 4_096), (32_000, 8_192)],
         "length": [(10,), (40,), (160,)],
     }
