@@ -20,7 +20,7 @@ from workers import Ended
 from s2s_cli import dispatch, distributed
 from s2s_cli.distributed import own_device
 from s2s_cli.errors import RunFailed, UserError
-from s2s_cli.translate import formats, machines
+from s2s_cli.translate import formats, lines, machines
 from s2s_cli.translate.translator import Translator
 
 COMMAND = ("translate", "--model", "runs/text", "--beam", 1, "--input", "big.txt", "--output", "out")
@@ -38,11 +38,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, changes in {"text": {}, "features": toy.of_features(), "other": {"training__seed": 2}}.items():
         config = toy.write_config(folder, **{"training__max_steps": 10, **changes})
         assert toy.invoke("train", "--config", config, "--run", folder / "runs" / name) is None
-    lines = [source for source, _ in toy.pairs(700, seed=5)]
-    lines[100] = lines[500] = "copy\0a"
-    (folder / "big.txt").write_text("".join(f"{line}\n" for line in lines))
-    (folder / "big.tsv").write_text("".join(f"{line}. Copy Zürich!\t{at}\n" for at, line in enumerate(lines)))
-    rows = [{"source": line, "forbid": "a"} for line in lines]
+    sources = [source for source, _ in toy.pairs(700, seed=5)]
+    sources[100] = sources[500] = "copy\0a"
+    (folder / "big.txt").write_text("".join(f"{line}\n" for line in sources))
+    (folder / "big.tsv").write_text("".join(f"{line}. Copy Zürich!\t{at}\n" for at, line in enumerate(sources)))
+    rows = [{"source": line, "forbid": "a"} for line in sources]
     (folder / "big.jsonl.gz").write_bytes(gzip.compress("".join(f"{json.dumps(row)}\n" for row in rows).encode()))
     done = toy.s2s(*COMMAND[:-1], "whole", cwd=folder)
     assert done.returncode == 0
@@ -67,8 +67,12 @@ def assert_whole(folder: Path, ended: Ended) -> None:
     assert not any(ended.told[1:]), "the first one alone tells"
 
 
+def small_windows_of_features(rank: int) -> None:
+    formats.LAST_WINDOW = 7
+
+
 def small_windows(rank: int) -> None:
-    formats.LAST_WINDOW = 7  # of feature vectors
+    lines.FIRST_WINDOW = lines.LAST_WINDOW = 16
 
 
 @pytest.mark.parametrize(
@@ -88,13 +92,14 @@ def test_the_file_is_that_of_one_process(context: Any, folder: Path, size: int, 
     output = folder / str(options[4])
     expected = output.read_bytes()
     output.unlink()
-    ended = workers.run(context, folder, size, *command, prepare=small_windows)
+    ended = workers.run(context, folder, size, *command, prepare=small_windows_of_features)
     assert ended.codes == [0] * size, ended.told
     assert output.read_bytes() == expected
     assert not any(ended.told[1:])
 
 
 def die_in_the_second_piece(rank: int) -> None:
+    small_windows(rank)
     plain, pieces = machines.answer, iter(range(100))
 
     def answer(*arguments: Any) -> Any:
@@ -106,6 +111,7 @@ def die_in_the_second_piece(rank: int) -> None:
 
 
 def fail_in_the_second_piece(rank: int) -> None:
+    small_windows(rank)
     plain, pieces = machines.answer, iter(range(100))
 
     def answer(*arguments: Any) -> Any:
@@ -123,7 +129,7 @@ def test_killed_it_goes_on_with_other_workers(context: Any, folder: Path, then: 
     assert ended.told[0].count("s2s: error: another worker is gone") == 1
     assert "Traceback" not in ended.told[0]
     assert not (folder / "out").exists()
-    ended = workers.run(context, folder, then, *COMMAND)
+    ended = workers.run(context, folder, then, *COMMAND, prepare=small_windows)
     assert ended.told[0].startswith("goes on after line")
     assert_whole(folder, ended)
 
@@ -133,14 +139,15 @@ def test_an_error_of_one_ends_all_and_is_told_once(context: Any, folder: Path) -
     assert ended.codes == [3, 3, 3]
     assert "s2s: error: out of memory; the same command goes on after line" in "".join(ended.told)
     assert "".join(ended.told).count("error") == 1
-    assert_whole(folder, workers.run(context, folder, 2, *COMMAND))
+    assert_whole(folder, workers.run(context, folder, 2, *COMMAND, prepare=small_windows))
 
 
 def slow_pieces(rank: int) -> None:
+    small_windows(rank)
     plain = machines.answer
 
     def answer(*arguments: Any) -> Any:
-        time.sleep(0.5)
+        time.sleep(0.1)
         return plain(*arguments)
 
     machines.answer = answer
@@ -158,7 +165,7 @@ def test_a_signal_to_one_stops_all(context: Any, folder: Path, rank: int) -> Non
     assert ended.codes == [143, 143], ended.told
     assert ended.told[0].startswith("s2s: stopped by SIGTERM; the same command goes on after line")
     assert not ended.told[1]
-    assert_whole(folder, workers.run(context, folder, 2, *COMMAND))
+    assert_whole(folder, workers.run(context, folder, 2, *COMMAND, prepare=small_windows))
 
 
 def impatient(rank: int) -> None:
