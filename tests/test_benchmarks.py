@@ -98,7 +98,7 @@ def test_what_many_workers_are_left_of_their_speed_is_arithmetic_and_stands_in_t
     assert scaling.efficiency(seconds, 20_000_000, 2, 1e9, 1e-5) == pytest.approx(1 / (scaling.UNEVEN + shown))
     assert scaling.efficiency(seconds, 20_000_000, 512, 1e30, 0) == pytest.approx(1 / scaling.UNEVEN)
     document = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
-    for update, parameters in ((0.64, 4_974_520), (0.1, 50_000_000)):
+    for update, parameters in ((0.62, 6_259_520), (0.1, 50_000_000)):
         scaling.predict(update, parameters)
         _, table = capsys.readouterr().out.split("\n", 1)
         assert table in document

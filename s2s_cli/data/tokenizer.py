@@ -129,7 +129,11 @@ class Vocabulary:
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The written form of each piece."""
-        return [str(self._processor.id_to_piece(i)) for i in ids]
+        return [self._written[i] for i in ids]
+
+    @cached_property
+    def _written(self) -> list[str]:
+        return [str(piece) for piece in self._processor.id_to_piece(list(range(len(self))))]
 
     def spans(self, sentence: str) -> Spans:
         """Where in a sentence, as it was given, each of its pieces stands, the unknown ones too."""
@@ -142,7 +146,7 @@ class Vocabulary:
         return Spelling([self._text(piece) for piece in range(len(self))], self.specials.unk)
 
     def _text(self, piece: int) -> bytes:
-        model, written = self._processor, str(self._processor.id_to_piece(piece))
+        model, written = self._processor, self._written[piece]
         if model.is_byte(piece):
             return bytes([int(written[1:-1], 16)])
         if piece == self.specials.unk:

@@ -6,27 +6,36 @@ are taken apart again at each step.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax
+from torch.nn.functional import softmax
 
 from s2s_cli.model.interface import AttentionState, DecoderState, Memory, Step
 from s2s_cli.model.seq2seq import SearchModel
 
 
-def _mean_of_probabilities(log_probabilities: Tensor) -> Tensor:
-    return torch.logsumexp(log_probabilities, dim=0) - math.log(len(log_probabilities))
+def _mean_of_probabilities(logits: Sequence[Tensor]) -> Tensor:
+    total_BQV = softmax(logits[0], dim=-1, dtype=torch.float32)
+    for logits_BQV in logits[1:]:
+        total_BQV += softmax(logits_BQV, dim=-1, dtype=torch.float32)
+    return total_BQV.clamp_min_(torch.finfo(torch.float32).tiny).log_()  # less than 1e-38 may still have to be said
 
 
-# Each takes the members' log-probabilities (members, B, Q, V) and gives what to choose by (B, Q, V), up to a constant.
-COMBINATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+def _mean_of_log_probabilities(logits: Sequence[Tensor]) -> Tensor:
+    total_BQV = logits[0].float()
+    for logits_BQV in logits[1:]:
+        total_BQV = total_BQV + logits_BQV
+    return total_BQV / len(logits)
+
+
+# Each takes the members' logits (B, Q, V) and gives what to choose by (B, Q, V), up to a constant for each row.
+COMBINATIONS: dict[str, Callable[[Sequence[Tensor]], Tensor]] = {
     "probabilities": _mean_of_probabilities,
-    "log-probabilities": lambda log_probabilities: log_probabilities.mean(0),
+    "log-probabilities": _mean_of_log_probabilities,
 }
 
 
@@ -71,9 +80,9 @@ class Ensemble:
         states, memories = _split_state(state, self._layouts), _split_memory(memory, self._layouts)
         parts = zip(self.members, states, memories, strict=True)
         steps = [member.step(tokens_BQ, own, looked_at) for member, own, looked_at in parts]
-        log_probabilities = torch.stack([log_softmax(step.logits_BQV, dim=-1, dtype=torch.float32) for step in steps])
         weights_BQS = torch.stack([step.weights_BQS for step in steps]).mean(0)
-        return Step(self._combine(log_probabilities), weights_BQS, _join_states([step.state for step in steps]))
+        logits_BQV = self._combine([step.logits_BQV for step in steps])
+        return Step(logits_BQV, weights_BQS, _join_states([step.state for step in steps]))
 
     def make_table(self) -> None:
         """Computes the `inputs` of all target pieces, for every member."""

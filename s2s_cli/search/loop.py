@@ -101,6 +101,7 @@ class _Stepper:
         self.keep_attention = keep_attention or bool(self.ranking.coverage)
         self.found: list[list[Hypothesis]] = []
         self.free = self._pools()  # of rows that hold no sentence
+        self.steers = False  # whether any sentence so far has controls
 
     def begin(self, sources: Sources) -> Flight:
         """Encodes sentences and takes their first step, which needs one hypothesis of each only."""
@@ -120,6 +121,7 @@ class _Stepper:
             threshold_BG=torch.full((size, self.search.groups), -math.inf, device=device),
         )
         self.found += [[] for _ in range(size)]
+        self.steers |= any(asked.controls for asked in guidance)
         self.advance(flight)
         return flight
 
@@ -137,7 +139,7 @@ class _Stepper:
         for row, sentence in enumerate(flight.sentences):
             if sentence:
                 sentence.trail.append((past, row))
-                if sentence.guidance.controls:
+                if self.steers and sentence.guidance.controls:
                     sentence.follow(past.tokens[row], past.parents[row])
         self._take_finished(found, said_BM, flight)
         scores_BGW = self._grouped(scores_BQ)
@@ -167,11 +169,10 @@ class _Stepper:
     def _extend(self, step: Step, flight: Flight) -> tuple[Candidates, Tensor]:
         """The extensions that are allowed and that the search considers, and what the model gives each (B, M)."""
         model_BQV = log_softmax(step.logits_BQV, dim=-1, dtype=torch.float32)
-        steered = any(sentence and sentence.guidance.controls for sentence in flight.sentences)
-        extensions_BQV = model_BQV.clone() if steered else model_BQV
+        extensions_BQV = model_BQV.clone() if self.steers else model_BQV
         for rule in self.filters:
             rule.apply(extensions_BQV, flight.length_B, flight.limit_B)
-        if steered:
+        if self.steers:
             self._steer(extensions_BQV, model_BQV, flight)
         found = self.search.choose(extensions_BQV, flight.scores_BQ, flight.sentences)
         if math.isnan(float(found.scores_BM.sum())):
@@ -193,10 +194,11 @@ class _Stepper:
     def _survivors(self, found: Candidates, said_BM: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of each group the first that do not end, (B, Q) each: scores, tokens, parents, what the model gives them."""
         ends_BGM = self._grouped(found.tokens_BM) == self.search.eos
-        count = ends_BGM.shape[2]
+        scores_BM, count = found.scores_BM.masked_fill(ends_BGM.flatten(1), -math.inf), ends_BGM.shape[2]
+        if count == self.search.width:
+            return scores_BM, found.tokens_BM, found.parents_BM, said_BM
         place_BGM = torch.arange(count, device=ends_BGM.device) + count * ends_BGM
         index_BGW = place_BGM.topk(min(self.search.width, count), largest=False).indices
-        scores_BM = found.scores_BM.masked_fill(ends_BGM.flatten(1), -math.inf)
         chosen = []
         for values_BM, filler in ((scores_BM, -math.inf), (found.tokens_BM, 0), (found.parents_BM, 0), (said_BM, 0)):
             values_BGW = self._grouped(values_BM).gather(2, index_BGW)

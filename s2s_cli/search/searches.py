@@ -47,7 +47,7 @@ class Beam:
             return Candidates(*largest(extensions_BQV, scores_BQ, 1))
         best = Candidates(*largest(extensions_BQV, scores_BQ, 2 * self.hypotheses))
         for row, sentence in enumerate(sentences):
-            if sentence and any(control.goals for control in sentence.guidance.controls):
+            if sentence and sentence.guidance.controls and any(c.goals for c in sentence.guidance.controls):
                 parts = spread(extensions_BQV[row], scores_BQ[row], sentence, [values_BM[row] for values_BM in best])
                 for values_BM, values_M in zip(best, parts, strict=True):
                     values_BM[row] = values_M

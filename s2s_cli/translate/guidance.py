@@ -69,13 +69,14 @@ class Guide:
     def _asked(self, entry: Entry) -> list[Control]:
         """The controls of an entry's own wishes and of those for all: an earlier one goes before a later one."""
         wishes, found = self._wishes, list[Control]()
+        of_all = wishes.keep, wishes.terms, wishes.force, wishes.forbid
+        if not any((entry.prefix, entry.force, entry.forbid, *of_all)):
+            return found
         begin = entry.prefix.translate(REPAIRS)
         kept = wishes.kept(str(entry.source)) if wishes.keep else []
         called = wishes.called(str(entry.source))
         forced = dict.fromkeys(_words((*entry.force, *wishes.force, *called), "forced"))
         avoid = self._avoid(_words((*entry.forbid, *wishes.forbid), "forbidden"))
-        if not begin.strip() and not kept and not forced and not avoid:
-            return found
         if avoid:
             self._check(avoid, begin, (*forced, *kept))
         prefix = self._prefix(begin) if begin.strip() else None
