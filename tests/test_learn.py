@@ -1,4 +1,4 @@
-"""The whole family learns: every cell with every attention, by the commands, on a task that needs order."""
+"""The whole family learns: every cell with every attention, through the real command, on a task that needs order."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ def learn(
         training__validation_beam=1,
         **changes,
     )
-    found_path, source, run = folder / "found", folder / "test.src", folder / "runs" / "toy"
-    assert toy.invoke("train", "--config", path, "--run", run) is None
-    assert toy.invoke("translate", "--model", run, "--input", source, "--output", found_path) is None
-    found = found_path.read_text().splitlines()
+    done = toy.s2s("train", "--config", path, cwd=folder, OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr.decode()
+    source = (folder / "test.src").read_bytes()
+    found = toy.s2s("translate", cwd=folder, stdin=source, OMP_NUM_THREADS="1").stdout.decode().splitlines()
     wanted = (folder / "test.tgt").read_text().splitlines()
     right = sum(a == b for a, b in zip(found, wanted, strict=True)) / len(wanted)
     assert right >= threshold, f"{right:.0%} of the test sentences are right"
