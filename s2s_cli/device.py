@@ -67,7 +67,6 @@ def _is_faster_in_bf16(device: torch.device) -> bool:
     return False
 
 
-@cache
 def _is_amd() -> bool:
     try:
         return "AuthenticAMD" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
