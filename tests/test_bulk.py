@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 import toy
 
@@ -41,7 +42,7 @@ Rounds = Callable[[int, int], int]
 
 @pytest.fixture(scope="module")
 def context() -> Any:
-    return child.server()
+    return forks.server()
 
 
 @pytest.fixture(scope="module")

@@ -450,7 +450,7 @@ def test_a_second_trainer_is_refused_and_told_who_holds_the_run(tmp_path: Path) 
 
 def test_help_is_quick_and_every_command_has_examples() -> None:
     here = Path(__file__).parent.parent
-    done = toy.s2s("--help", cwd=here)
+    done = toy.s2s("--help", cwd=here, fresh=True)
     assert done.returncode == 0
     for command in ("train", "translate", "evaluate", "plot", "info", "average"):
         assert command.encode() in done.stdout

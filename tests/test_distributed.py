@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 import torch
 import toy
@@ -27,7 +28,7 @@ TOLERANCE = 1e-5
 
 @pytest.fixture(scope="module")
 def context() -> Any:
-    return workers.server()
+    return forks.server()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import forks
 import pytest
 import torch
 import toy
@@ -28,7 +29,7 @@ COMMAND = ("translate", "--model", "runs/text", "--beam", 1, "--input", "big.txt
 
 @pytest.fixture(scope="module")
 def context() -> Any:
-    return workers.server()
+    return forks.server()
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import forks
 import safetensors.torch
 import torch
 from typer.testing import CliRunner
@@ -128,13 +129,22 @@ def write_config(folder: Path, **changes: Any) -> Path:
 
 
 def s2s(
-    *arguments: object, cwd: Path, stdin: bytes = b"", timeout: float = 300, **environment: str
+    *arguments: object, cwd: Path, stdin: bytes = b"", timeout: float = 300, fresh: bool = False, **environment: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs the real command; fails only by its exit code."""
-    root = str(Path(__file__).parent.parent)
-    command = [sys.executable, "-m", "s2s_cli", *map(str, arguments)]
-    variables = {**os.environ, "PYTHONPATH": root, **environment}
+    """Runs the real command; fails only by its exit code.
+
+    Args:
+        arguments: of the command.
+        cwd, stdin, environment: where it runs, what it reads, and what it finds there.
+        timeout: seconds.
+        fresh: in a new interpreter; see `forks.py`.
+    """
+    words = list(map(str, arguments))
+    variables = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **environment}
     variables.pop("S2S_MODEL", None) if "S2S_MODEL" not in environment else None
+    if not fresh:
+        return forks.s2s(words, cwd, stdin, timeout, variables)
+    command = [sys.executable, "-m", "s2s_cli", *words]
     return subprocess.run(command, cwd=cwd, input=stdin, capture_output=True, env=variables, timeout=timeout)
 
 

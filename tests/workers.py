@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
 import subprocess
@@ -12,15 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import forks
+
 Prepare = Callable[[int], None]
 """Called in a worker, with its rank, before the command begins; a function of a module."""
-
-
-def server() -> Any:
-    """The context whose processes have imported everything before."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["s2s_cli.cli.main", "s2s_cli.train.session", "s2s_cli.display", "s2s_cli.run"])
-    return context
 
 
 @dataclass
@@ -84,15 +78,9 @@ def _work(
     os.environ.update(environment)
     os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND), 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    import torch
-
-    torch.set_num_threads(1)
     if prepare:
         prepare(rank)
-    from s2s_cli.cli.main import main
-
-    sys.argv = ["s2s", *arguments]
-    main()
+    forks.become(arguments)
 
 
 def torchrun(cwd: Path, size: int, *arguments: object, restarts: int = 0) -> subprocess.Popen[bytes]:

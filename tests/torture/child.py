@@ -1,9 +1,9 @@
 """A real command in a process that dies, or whose disk refuses, at a chosen moment.
 
-Processes are forked from a server that has imported everything once, so that each begins at once. What touches the
-disk inside the run directory is counted: a file opened to be written, a write, a sync, a rename, a folder made, a file
-or folder removed. At the chosen one the process is killed, with half of a write done or half of an unsynced file lost;
-or the call fails with an error of the system.
+Processes are forked (forks.py), so that each begins at once. What touches the disk inside the run directory is
+counted: a file opened to be written, a write, a sync, a rename, a folder made, a file or folder removed. At the chosen
+one the process is killed, with half of a write done or half of an unsynced file lost; or the call fails with an error
+of the system.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import forks
 import toy
-from workers import server as server
 
 AUDITED = {"os.rename": 2, "os.mkdir": 1, "os.rmdir": 1, "os.remove": 1}
 """Audit events of calls that change a folder, and how many paths each has."""
@@ -68,16 +68,10 @@ def _work(cwd: str, arguments: list[str], fault: Fault | None, steps: bool) -> N
     os.chdir(cwd)
     os.dup2(os.open("stderr", os.O_WRONLY | os.O_APPEND), 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    import torch
-
-    torch.set_num_threads(1)
     if steps:
         _tell_steps()
     _count_touches(fault)
-    from s2s_cli.cli.main import main
-
-    sys.argv = ["s2s", *arguments]
-    main()
+    forks.become(arguments)
 
 
 def _tell_steps() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import child
+import forks
 import pytest
 import workers
 from child import Fault
@@ -30,7 +31,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @pytest.fixture(scope="module")
 def context() -> Any:
-    return child.server()
+    return forks.server()
 
 
 @pytest.fixture(scope="module")

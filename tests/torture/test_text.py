@@ -501,7 +501,7 @@ def test_output_depends_on_neither_batch_size_nor_order_nor_threads(
     def by_command(size: int, order: Sequence[str], count: int) -> list[str]:
         command = ["translate", "--beam", 1, "--precision", "fp32", "--batch-size", size]
         data = "".join(f"{source}\n" for source in order).encode()
-        done = toy.s2s(*command, cwd=trained, stdin=data, OMP_NUM_THREADS=str(count))
+        done = toy.s2s(*command, cwd=trained, stdin=data, fresh=True, OMP_NUM_THREADS=str(count))
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode().split("\n")[:-1]
 
