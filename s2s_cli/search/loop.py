@@ -134,14 +134,15 @@ class _Stepper:
         step = self.model.step(flight.tokens_BQ, flight.state, flight.memory)
         found, said_BM = self._extend(step, flight)
         flight.length_B += 1
-        scores_BQ, tokens_BQ, parents_BQ, said_BQ = self._survivors(found, said_BM)
+        ends_BM = found.tokens_BM == self.search.eos
+        scores_BQ, tokens_BQ, parents_BQ, said_BQ = self._survivors(found, said_BM, ends_BM)
         past = Past(tokens_BQ, parents_BQ, said_BQ, step.weights_BQS if self.keep_attention else None)
         for row, sentence in enumerate(flight.sentences):
             if sentence:
                 sentence.trail.append((past, row))
                 if self.steers and sentence.guidance.controls:
                     sentence.follow(past.tokens[row], past.parents[row])
-        self._take_finished(found, said_BM, flight)
+        self._take_finished(found, said_BM, ends_BM, flight)
         scores_BGW = self._grouped(scores_BQ)
         done_BG = self.ranking.normalized(scores_BGW.amax(2), self._longest(flight)) <= flight.threshold_BG
         self._land(flight, done_BG.all(1))
@@ -191,14 +192,12 @@ class _Stepper:
                         of_model_V = model_BQV[row, query]
                         steer(extensions_BQV[row, query], of_model_V, sentence.guidance.controls, states, room[row])
 
-    def _survivors(self, found: Candidates, said_BM: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _survivors(self, found: Candidates, said_BM: Tensor, ends_BM: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of each group the first that do not end, (B, Q) each: scores, tokens, parents, what the model gives them."""
-        ends_BGM = self._grouped(found.tokens_BM) == self.search.eos
-        scores_BM, count = found.scores_BM.masked_fill(ends_BGM.flatten(1), -math.inf), ends_BGM.shape[2]
-        if count == self.search.width:
+        scores_BM, ends_BGM = found.scores_BM.masked_fill(ends_BM, -math.inf), self._grouped(ends_BM)
+        if ends_BGM.shape[2] == self.search.width:
             return scores_BM, found.tokens_BM, found.parents_BM, said_BM
-        place_BGM = torch.arange(count, device=ends_BGM.device) + count * ends_BGM
-        index_BGW = place_BGM.topk(min(self.search.width, count), largest=False).indices
+        index_BGW = ends_BGM.sort(dim=2, stable=True).indices[:, :, : self.search.width]
         chosen = []
         for values_BM, filler in ((scores_BM, -math.inf), (found.tokens_BM, 0), (found.parents_BM, 0), (said_BM, 0)):
             values_BGW = self._grouped(values_BM).gather(2, index_BGW)
@@ -214,15 +213,16 @@ class _Stepper:
         """A view of candidates, (B, groups, candidates of each)."""
         return values_BM.view(len(values_BM), self.search.groups, -1)
 
-    def _take_finished(self, found: Candidates, said_BM: Tensor, flight: Flight) -> None:
+    def _take_finished(self, found: Candidates, said_BM: Tensor, ends_BM: Tensor, flight: Flight) -> None:
         """Puts the candidates that end, of those ranked within their group's width, into the pools of their groups."""
-        finished_BM = (found.tokens_BM == self.search.eos) & (found.scores_BM > -math.inf)
-        self._grouped(finished_BM)[:, :, self.search.width :] = False
-        rows_F, ranks_F = finished_BM.nonzero(as_tuple=True)
+        ends_BGM = self._grouped(ends_BM & (found.scores_BM > -math.inf))
+        rows_F, groups_F, ranks_F = ends_BGM[:, :, : self.search.width].nonzero(as_tuple=True)
         if not len(rows_F):
             return
-        totals, parents = found.scores_BM[rows_F, ranks_F].tolist(), found.parents_BM[rows_F, ranks_F].tolist()
-        ends, groups_F = said_BM[rows_F, ranks_F].tolist(), ranks_F // (said_BM.shape[1] // self.search.groups)
+        at_F = groups_F * ends_BGM.shape[2] + ranks_F
+        totals, parents, ends = (
+            values_BM[rows_F, at_F].tolist() for values_BM in (found.scores_BM, found.parents_BM, said_BM)
+        )
         pools: list[Pool] = []
         for row, group, total, parent, end in zip(
             rows_F.tolist(), groups_F.tolist(), totals, parents, ends, strict=True

@@ -148,36 +148,32 @@ class Translator:
         Several threads may call it at once.
         """
         entries = [source if isinstance(source, Entry) else Entry(source) for source in sources]
-        unique = list(dict.fromkeys(entries))
+        numbers: dict[Entry, int] = {}
+        numbered = [numbers.setdefault(entry, len(numbers)) for entry in entries]  # equal ones are translated once
+        unique, longest = list(numbers), self.config.max_source_length
         rows = self.tokenizer.source.encode([entry.source for entry in unique])
-        longest = self.config.max_source_length
-        cut = {entry for entry, row in zip(unique, rows, strict=True) if entry.cut or len(row) > longest}
+        cut = [entry.cut or len(row) > longest for entry, row in zip(unique, rows, strict=True)]
         guide = Guide(self.tokenizer, self.config, self.wishes)
-        blank = [Translation("", 0.0, utility=0.0 if self.config.mbr else None)] * self.config.n_best
-        found: dict[Entry, list[Translation]] = {}
-        asked: dict[Entry, _Asked] = {}
-        for entry, row in zip(unique, (row[:longest] for row in rows), strict=True):
+        asked: dict[int, _Asked] = {}
+        for number, (entry, row) in enumerate(zip(unique, (row[:longest] for row in rows), strict=True)):
             if row or entry.target:
                 try:
                     guidance = guide.guidance(entry, row)
                 except UserError as error:
-                    raise Refused(str(error), entries.index(entry)) from None
-                asked[entry] = _Asked(row, guidance, guide.limit(row, guidance))
-            else:
-                found[entry] = blank
-        ended: set[Entry] = set()
+                    raise Refused(str(error), numbered.index(number)) from None
+                asked[number] = _Asked(row, guidance, guide.limit(row, guidance))
+        blank = [Translation("", 0.0, utility=0.0 if self.config.mbr else None)] * self.config.n_best
+        found, ended = [blank] * len(unique), [False] * len(unique)
         model = self._made_ready(self.config.hypotheses * sum(len(one.row) for one in asked.values()))
-        order = sorted(asked, key=lambda entry: -len(asked[entry].row))
-        for entry, hypotheses in zip(order, self._decode(model, [asked[entry] for entry in order]), strict=True):
-            best = [self._translation(entry, asked[entry], hypothesis) for hypothesis in hypotheses]
+        order = sorted(asked, key=lambda number: -len(asked[number].row))
+        for number, hypotheses in zip(order, self._decode(model, [asked[number] for number in order]), strict=True):
+            best = [self._translation(unique[number], asked[number], hypothesis) for hypothesis in hypotheses]
             if self.config.mbr:
                 best = by_utility(best)
-            found[entry] = best[: self.config.n_best]
-            if best[0].length >= self.config.max_length:
-                ended.add(entry)
-        cuts, ends = (sum(one in which for one in entries) for which in (cut, ended))
+            found[number], ended[number] = best[: self.config.n_best], best[0].length >= self.config.max_length
+        cuts, ends = (sum(which[number] for number in numbered) for which in (cut, ended))
         self.notices.add(sources=len(entries), cut=cuts, ended=ends)
-        return [found[entry] for entry in entries]
+        return [found[number] for number in numbered]
 
     def translate_one(self, source: Source | Entry) -> Translation:
         """The best translation of one line or item."""
