@@ -146,6 +146,9 @@ class Translator:
         Where an entry has its translation already, that is scored.
 
         Several threads may call it at once.
+
+        Raises:
+            Refused: where what is asked of some entries contradicts itself.
         """
         entries = [source if isinstance(source, Entry) else Entry(source) for source in sources]
         numbers: dict[Entry, int] = {}
@@ -154,16 +157,17 @@ class Translator:
         rows = self.tokenizer.source.encode([entry.source for entry in unique])
         cut = [entry.cut or len(row) > longest for entry, row in zip(unique, rows, strict=True)]
         guide = Guide(self.tokenizer, self.config, self.wishes)
-        asked: dict[int, _Asked] = {}
+        asked, refused = dict[int, _Asked](), dict[int, str]()
         for number, (entry, row) in enumerate(zip(unique, (row[:longest] for row in rows), strict=True)):
             if row or entry.target:
                 try:
                     guidance = guide.guidance(entry, row)
+                    asked[number] = _Asked(row, guidance, guide.limit(row, guidance))
                 except UserError as error:
-                    raise Refused(str(error), numbered.index(number)) from None
-                asked[number] = _Asked(row, guidance, guide.limit(row, guidance))
-        blank = [Translation("", 0.0, utility=0.0 if self.config.mbr else None)] * self.config.n_best
-        found, ended = [blank] * len(unique), [False] * len(unique)
+                    refused[number] = str(error)
+        if refused:
+            raise Refused({place: refused[number] for place, number in enumerate(numbered) if number in refused})
+        found, ended = [self.blank] * len(unique), [False] * len(unique)
         model = self._made_ready(self.config.hypotheses * sum(len(one.row) for one in asked.values()))
         order = sorted(asked, key=lambda number: -len(asked[number].row))
         for number, hypotheses in zip(order, self._decode(model, [asked[number] for number in order]), strict=True):
@@ -174,6 +178,11 @@ class Translator:
         cuts, ends = (sum(which[number] for number in numbered) for which in (cut, ended))
         self.notices.add(sources=len(entries), cut=cuts, ended=ends)
         return [found[number] for number in numbered]
+
+    @property
+    def blank(self) -> list[Translation]:
+        """The translations of a blank line."""
+        return [Translation("", 0.0, utility=0.0 if self.config.mbr else None)] * self.config.n_best
 
     def translate_one(self, source: Source | Entry) -> Translation:
         """The best translation of one line or item."""
