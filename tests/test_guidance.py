@@ -21,7 +21,7 @@ from s2s_cli.model.seq2seq import build_model
 from s2s_cli.translate.alignment import align
 from s2s_cli.translate.entry import Entry
 from s2s_cli.translate.translator import Translator
-from s2s_cli.translate.wishes import KINDS, Term, Wishes, patterns, read_terms
+from s2s_cli.translate.wishes import KINDS, MOST_SEARCHED, Term, Wishes, patterns, read_terms
 
 WORDS = ["abe", "in", "ortu", "sun", "ton", "abc", "de", "rust", "nord", "a"]
 KINDS_OF_TOKENIZER = {
@@ -182,6 +182,37 @@ def test_kinds_of_spans() -> None:
     text = "See https://a.b/c?d=1. Or www.x.org, mail a.b@c-d.org: 1,234.5 or 7% of 3rd <b>x</b> v1.2."
     kept = Wishes(keep=patterns(sorted(KINDS), [])).kept(text)
     assert kept == ["https://a.b/c?d=1", "www.x.org", "a.b@c-d.org", "1,234.5", "7", "<b>", "</b>"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "kept"),
+    [
+        ("urls", "https://en.wikipedia.org/wiki/Foo_(bar).", "https://en.wikipedia.org/wiki/Foo_(bar)"),
+        ("urls", "(https://a.b/Foo_(bar)), (see http://a.b/c)!", "https://a.b/Foo_(bar) http://a.b/c"),
+        ("urls", "www.x.org/(a(b)c)/d, http://a.b/f(oo and", "www.x.org/(a(b)c)/d http://a.b/f(oo"),
+        ("urls", "HTTP://A.B/C, Www.x.org", "HTTP://A.B/C Www.x.org"),
+        ("urls", "看http://x.org/a，（http://y.z/）。http:// www.", "http://x.org/a http://y.z/"),
+        ("numbers", "2024-01-02 1/2 10:30 1,000.50 1'000", "2024-01-02 1/2 10:30 1,000.50 1'000"),
+        ("numbers", "1\u202f000 3–5", "1\u202f000 3 5"),
+        ("numbers", "-3 +5 (−7) $-8 .5 1.5e-3", "-3 +5 −7 -8 .5 1.5e-3"),
+        ("numbers", "3.14% $5, No.6 wait...7. 24-hour 4/day", "3.14 5 6 7 24 4"),
+        ("numbers", "COVID-19, x-7, 10%-20%", "19 7 10 20"),
+        ("numbers", "1.5kg 2,000m 10:30am 10-20kg 3rd 1990s v1.2 5² 1_000 0x1F 2024-01-02T10:30:15Z", ""),
+        ("tags", "copy <b>a</b> c <br/> 1 < 2 > 1", "<b> </b> <br/>"),
+    ],
+)
+def test_what_is_kept_is_whole(kind: str, text: str, kept: str) -> None:
+    assert Wishes(keep=patterns([kind], [])).kept(text) == kept.split(" ") * bool(kept)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_kept_is_whole_where_the_search_ends(kind: str) -> None:
+    span = {"urls": "www.x.org", "emails": "a@b.org", "numbers": "12.50", "tags": "<b>"}[kind]
+    wishes = Wishes(keep=patterns([kind], []))
+    for before in range(MOST_SEARCHED - len(span) - 2, MOST_SEARCHED + 2):
+        found = [span] * (before + len(span) <= MOST_SEARCHED)
+        assert wishes.kept(" " * before + span) == wishes.kept(" " * before + f"{span} a") == found
+    assert wishes.kept(f"{span} {'東' * MOST_SEARCHED}") == [span]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,19 @@ from pathlib import Path
 from s2s_cli.data.spelling import joins
 from s2s_cli.errors import UserError, suggest
 
+# What a URL is made of, beside brackets: no space, quotes or the punctuation of Chinese and Japanese.
+_URL = r"[^\s<>\"()。，、；：！？（）「」『』【】《》“”]"
+_WITHIN = r"[.,:/'’\u00a0\u2009\u202f-]"  # what may stand between the digits of a number, date, time or range
+_BEFORE_SIGN = r"(?:(?<!\S)|(?<=[(\[{<>=~\"'“„«$€£¥]))"  # elsewhere it is a hyphen
 KINDS = {
-    "urls": r"(?:https?://|ftp://|www\.)[^\s<>\"]*[^\s<>\".,;:!?)\]}']",
+    # Brackets belong to it in pairs, or where they never close.
+    "urls": rf"(?i:https?://|ftp://|www\.)(?:{_URL}|\((?:{_URL}|\({_URL}*\))*\)|\((?![^\s<>\"]*\)))+(?<![.,;:!?(\]}}'])",
     "emails": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
-    "numbers": r"(?<![\w.,])\d+(?:[.,:]\d+)*(?!\w)",
+    # Whole or not at all, so nothing is given back for a letter that follows.
+    "numbers": (
+        rf"(?:{_BEFORE_SIGN}[+−±-])?(?<!\w)(?<!\d{_WITHIN})"
+        rf"(?:(?<![\w.])\.)?\d++(?:{_WITHIN}\d++)*+(?:[eE][+−-]?\d++)?+(?!\w)"
+    ),
     "tags": r"</?[A-Za-z][^<>]*>",
 }
 MOST_SEARCHED = 5000  # characters of a line in which patterns are looked for: a bad one takes exponential time
@@ -65,7 +74,11 @@ class Wishes:
         return list(dict.fromkeys(target for target in targets if target))
 
     def _kept(self, source: str) -> list[tuple[int, int]]:
-        spans = (match.span() for pattern in self.keep for match in pattern.finditer(source[:MOST_SEARCHED]))
+        searched = len(source)
+        if searched > MOST_SEARCHED:  # no word is cut, where there are words
+            space = source.rfind(" ", MOST_SEARCHED // 2, MOST_SEARCHED + 1)
+            searched = space if space > 0 else MOST_SEARCHED
+        spans = (match.span() for pattern in self.keep for match in pattern.finditer(source, 0, searched))
         return _apart((begin, end) for begin, end in spans if source[begin:end].strip())
 
     def _matches(self, source: str) -> Iterator[tuple[int, int]]:
