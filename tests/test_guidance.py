@@ -112,6 +112,20 @@ def test_promises_are_kept(block: int, make: Callable[..., Translator]) -> None:
                 assert not stands(text, found.text), (seed, entry, found.text)
 
 
+def test_kept_tags_stand_in_the_order_of_the_source(make: Callable[..., Translator]) -> None:
+    tags = ["<b>", "</b>", "<i>", "</i>", "<br/>", "<a href='☃'>", "</a>", "<東>"]
+    wishes = Wishes(keep=patterns(sorted(KINDS), []))
+    for seed in range(10):
+        draw = random.Random(seed)
+        sources = ["".join(draw.choices([*tags, *tags, "abe ", " in", " 12 "], k=draw.randint(2, 8))) for _ in range(8)]
+        entries = [Entry(source, force=("sun ton",) * (seed % 2), prefix="de" * (seed % 3)) for source in sources]
+        for entry, (found, *_) in zip(entries, make(wishes, beam=draw.randint(1, 4)).translate(entries), strict=True):
+            at = 0
+            for tag in (span for span in wishes.kept(str(entry.source)) if span in tags):
+                at = found.text.find(tag, at) + len(tag)
+                assert at >= len(tag), (entry, found.text)
+
+
 @pytest.mark.parametrize("beam", [1, 4])
 def test_forced_words_count_in_the_least_length(beam: int, make: Callable[..., Translator]) -> None:
     """The limit leaves room for whichever is more, and no more than that."""

@@ -86,7 +86,9 @@ def translate(
     ] = None,
     keep: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND", help="Copy urls, emails, numbers or tags as they are. Repeatable."),
+        typer.Option(
+            metavar="KIND", help="Copy urls, emails, numbers or tags (these in their order) as they are. Repeatable."
+        ),
     ] = None,
     keep_pattern: Annotated[
         list[str] | None,

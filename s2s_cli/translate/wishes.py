@@ -108,6 +108,11 @@ class Wishes:
         return {character: sorted(lengths) for character, lengths in found.items()}
 
 
+def is_tag(text: str) -> bool:
+    """Whether a kept span is markup, whose order matters."""
+    return re.fullmatch(KINDS["tags"], text) is not None
+
+
 def _lower(text: str) -> str:
     """In small letters, and of the same length."""
     return "".join(small if len(small := character.lower()) == 1 else character for character in text)
