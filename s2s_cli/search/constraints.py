@@ -189,8 +189,11 @@ class Forced(Control):
 
     def _open(self, state: Progress) -> list[int]:
         """Those that are lacking and, where they are ordered, next."""
+        lacking = self._lacking(state)
+        if not self._ordered:
+            return lacking
         turn = self._turn(state.met | state.ended)
-        return [number for number in self._lacking(state) if number == turn or not self.phrases[number].ordered]
+        return [number for number in lacking if number == turn or not self.phrases[number].ordered]
 
     def _turn(self, has: frozenset[int]) -> int | None:
         """The first of the ordered phrases that is lacking."""
@@ -203,9 +206,9 @@ class Forced(Control):
         """The first open phrase that consists of what was said, or begins with it and is longer."""
         for number, phrase in enumerate(self.phrases):
             fits = phrase.pieces == said if whole else len(phrase.pieces) > len(said)
-            fits = fits and number not in has and phrase.pieces[: len(said)] == said
-            fits = fits and (not phrase.ordered or number == self._turn(has))
-            if fits and self._begins(before, number):
+            if not fits or number in has or phrase.pieces[: len(said)] != said:
+                continue
+            if (not phrase.ordered or number == self._turn(has)) and self._begins(before, number):
                 return number
         return None
 
