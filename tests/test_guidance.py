@@ -247,6 +247,17 @@ def test_damaged_terminology_names_its_line(tmp_path: Path) -> None:
             read_terms(path)
 
 
+def test_terminology_of_several_files_holds_good_together(tmp_path: Path) -> None:
+    one, two, other = tmp_path / "one", tmp_path / "two", tmp_path / "other"
+    one.write_text("abe\tX\nUSA\tus\n")
+    two.write_text("in\tY\n# again\nAbe\tX\n")
+    other.write_text("\nAbe\tZ\n")
+    assert read_terms() == ()
+    assert read_terms(one, two) == (Term("abe", "X"), Term("USA", "us"), Term("in", "Y"))
+    with pytest.raises(UserError, match=f"{other}: line 2 calls 'Abe' 'Z', but line 1 of {one} 'X': keep one"):
+        read_terms(one, two, other)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -289,12 +300,14 @@ def lines_of(run: Path, *arguments: object, stdin: str = "copy a b c\n\nreverse 
 def test_the_command(run: Path) -> None:
     (run / "prefix").write_text("h\n\ne d☃ \n")
     (run / "terms").write_text("a\tf g\n")
+    (run / "more").write_text("c\te e\n")
     first, blank, last = lines_of(
-        run, "--prefix", "prefix", "--force", "h", "--forbid", "b", "--terminology", "terms", "--keep", "urls",
+        run, "--prefix", "prefix", "--force", "h", "--forbid", "b", "--terminology", "terms", "--terminology", "more",
+        "--keep", "urls",
         stdin="copy a b c\n\nreverse d http://Ä.org\n",
     )  # fmt: skip
     assert blank == ""
-    assert first.startswith("h") and "f g" in first and "b" not in first
+    assert first.startswith("h") and "f g" in first and "e e" in first and "b" not in first
     assert last.startswith("e d☃ ") and "http://Ä.org" in last.split() and "h" in last.split()
     (copied,) = lines_of(run, "--copy-unknown", stdin="copy Zürich\n")
     assert "⁇" not in copied

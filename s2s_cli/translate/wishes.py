@@ -172,24 +172,30 @@ def read_lines(path: Path, option: str) -> list[str]:
     return found
 
 
-def read_terms(path: Path) -> tuple[Term, ...]:
+def read_terms(*paths: Path) -> tuple[Term, ...]:
     """Terminology: a source term, a tab and a target term on each line; `#` begins a comment, blank lines are nothing.
+
+    Args:
+        paths: files that hold good together.
 
     Raises:
         UserError: naming the line where one is of another form, or says something else than one before.
     """
-    found: dict[tuple[bool, str], tuple[Term, int]] = {}
-    for number, line in enumerate(read_lines(path, "--terminology"), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        source, *targets = (" ".join(column.split()) for column in line.split("\t"))
-        if len(targets) != 1 or not source or not targets[0]:
-            raise UserError(f"--terminology {path}: line {number} is not a source term, a tab and a target term")
-        term = Term(source, targets[0])
-        known, before = found.setdefault((term.cased, source if term.cased else _lower(source)), (term, number))
-        if known.target != term.target:
-            raise UserError(
-                f"--terminology {path}: line {number} calls {source!r} {term.target!r}, but line {before} "
-                f"{known.target!r}: keep one"
-            )
-    return tuple(term for term, _ in found.values())
+    found: dict[tuple[bool, str], tuple[Term, Path, int]] = {}
+    for path in paths:
+        for number, line in enumerate(read_lines(path, "--terminology"), 1):
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            source, *targets = (" ".join(column.split()) for column in line.split("\t"))
+            if len(targets) != 1 or not source or not targets[0]:
+                raise UserError(f"--terminology {path}: line {number} is not a source term, a tab and a target term")
+            term = Term(source, targets[0])
+            key = term.cased, source if term.cased else _lower(source)
+            known, place, before = found.setdefault(key, (term, path, number))
+            if known.target != term.target:
+                other = "" if place == path else f" of {place}"
+                raise UserError(
+                    f"--terminology {path}: line {number} calls {source!r} {term.target!r}, but line {before}{other} "
+                    f"{known.target!r}: keep one"
+                )
+    return tuple(term for term, _, _ in found.values())
