@@ -101,6 +101,40 @@ def test_a_wide_exact_beam_finds_the_best_that_meets_the_constraints(seed: int) 
     agrees(found, expected)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_a_wide_exact_beam_finds_the_best_without_what_is_forbidden(seed: int) -> None:
+    """No piece may complete it, whatever could follow."""
+    draw, size, limit = random.Random(seed), 7, 5
+    model, words = Toy(seed, size), spelling(size)
+    banned = draw.sample(["a", "b", "ab", "ba", "a b", "b a", "aa b", "bb"], draw.randint(1, 3))
+
+    def is_free(ids: Ids) -> bool:
+        said = [words.text(ids[:end]) for end in range(1, len(ids) + 1)]
+        return not any(stands(one, text) for one in banned for text in said)
+
+    config = DecodingConfig(beam=1000, n_best=5, length_penalty=draw.choice([0.0, 1.0]), stopping="exact")
+    (found,) = search(model, [seed], [limit], [Guidance((Forbidden(banned, words, EOS),))], config)
+    agrees(found, every_best(model, seed, limit, is_free, config.length_penalty))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_wide_exact_beam_finds_the_best_that_begins_with_the_prefix(seed: int) -> None:
+    """In whatever pieces, of which the last one may go past it; those of a head are given."""
+    draw, limit = random.Random(seed), 5
+    words = Spelling([text.encode() for text in ("", "", " ⁇ ", " a", "b", " ab", "ba", ",")], 2)
+    model = Toy(seed, len(words.texts))
+    head = [(), (3,), (5,)][seed % 3]
+    rest = draw.choice([" a", " ab", " abb", " a,", " ab a"])
+    whole = words.text(head) + (rest if head else rest[1:])
+
+    def begins(ids: Ids) -> bool:
+        return ids[: len(head)] == head and words.text(ids).startswith(whole)
+
+    config = DecodingConfig(beam=1000, n_best=5, length_penalty=draw.choice([0.0, 1.0]), stopping="exact")
+    (found,) = search(model, [seed], [limit + 1], [Guidance((Prefix(head, rest.encode(), "", words),))], config)
+    agrees(found, every_best(model, seed, limit + 1, begins, config.length_penalty))
+
+
 def in_order(ids: Ids, phrases: Sequence[Ids]) -> bool:
     """Whether phrases stand there one after the other."""
     at = 0
@@ -178,8 +212,10 @@ def drawn(seed: int) -> tuple[Toy, Spelling, list[int], list[int], list[Guidance
 
 @pytest.mark.parametrize("block", range(10))
 def test_promises_are_kept_in_every_case(block: int) -> None:
-    """A hundred cases each: forced phrases stand, forbidden ones do not, limits hold, alone as in a batch."""
-    for seed in range(block * 25, block * 25 + 25):
+    """Forced phrases stand, forbidden ones do not, limits hold, alone as in a batch: in at least a hundred sentences of
+    which something is asked."""
+    asked_of = 0
+    for seed in range(block * 36, block * 36 + 36):
         model, words, sentences, limits, asked, phrases, forbidden = drawn(seed)
         config = DecodingConfig.model_validate(SEARCHES[seed % len(SEARCHES)])
         together = search(model, sentences, limits, asked, config)
@@ -197,6 +233,8 @@ def test_promises_are_kept_in_every_case(block: int) -> None:
             (alone,) = search(model, sentences[row : row + 1], limits[row : row + 1], asked[row : row + 1], config)
             assert [item.ids for item in alone] == [item.ids for item in group]
             assert [item.score for item in alone] == pytest.approx([item.score for item in group], abs=1e-5)
+            asked_of += bool(phrases[row] or forbidden[row])
+    assert asked_of >= 100
 
 
 @pytest.mark.parametrize("seed", range(20))
