@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from s2s_cli.data.spelling import Spelling, Surface, first, is_word, joins, last
+from s2s_cli.data.spelling import Spelling, Surface, first, is_word, last
 from s2s_cli.search.flight import Sentence
 from s2s_cli.search.rules import Control
 from s2s_cli.search.wording import LONGEST_CHARACTER, Forbidden, Prefix
@@ -82,7 +82,9 @@ class Forced(Control):
         )
         self.goals = sum(len(phrase.pieces) for phrase in phrases)
         self._first = [first(spelling.texts[phrase.pieces[0]]) for phrase in phrases]
-        self._anywhere = avoid is None and not any(map(is_word, filter(None, self._first)))
+        # A lone byte may make the word before it longer, and so take back what ended with it.
+        self._continuing = [bool(spelling.continuing[phrase.pieces[0]]) for phrase in phrases]
+        self._anywhere = avoid is None and not any(self._continuing)
         self.least = self.goals + (0 if self._anywhere else len(phrases))
         # Only where the text is that of the pieces may one piece serve two phrases.
         self._shares = not any(phrase.replaced for phrase in phrases)
@@ -216,7 +218,7 @@ class Forced(Control):
         """Whether a phrase may come after the end of a text: as a word, and with nothing arising that is forbidden."""
         if self._anywhere:
             return True
-        if before and self._first[number] and joins(last(before), self._first[number]):
+        if before and self._continuing[number] and is_word(last(before)):
             return False
         return self._avoid is None or self._avoid.allows(before, self._said(number))
 
