@@ -126,6 +126,55 @@ def test_kept_tags_stand_in_the_order_of_the_source(make: Callable[..., Translat
                 assert at >= len(tag), (entry, found.text)
 
 
+@pytest.mark.parametrize("block", range(3))
+def test_the_targets_of_terms_in_a_file_stand_in_the_translation(
+    block: int, make: Callable[..., Translator], tmp_path: Path
+) -> None:
+    """As they are called by words of the source, in whatever capitals."""
+    called = 0
+    for seed in range(block * 5, block * 5 + 5):
+        draw = random.Random(seed)
+        targets = [*WORDS, "sun ton", "☃ Ünï", "Haus", "12,5", "東京", "in-ab"]
+        terms = {source: draw.choice(targets) for source in draw.sample([*WORDS, "Österreich", "x y"], 6)}
+        (tmp_path / "terms").write_text("".join(f"{source}\t{target}\n" for source, target in terms.items()))
+        translator = make(Wishes(terms=read_terms(tmp_path / "terms")), beam=draw.randint(1, 4))
+        sources = [draw.choices([*WORDS, "Österreich", "x y", "rusty", "z"], k=draw.randint(1, 4)) for _ in range(8)]
+        cased = [[draw.choice([str.upper, str.title, str])(word) for word in words] for words in sources]
+        found = translator.translate([" ".join(words) for words in cased])
+        for words, (best, *_) in zip(sources, found, strict=True):
+            wanted = [terms[word] for word in words if word in terms]
+            assert all(stands(target, best.text) for target in wanted), (seed, words, terms, best.text)
+            called += len(wanted)
+    assert called > 30
+
+
+def test_the_source_word_that_attention_looks_at_most_is_copied(make: Callable[..., Translator]) -> None:
+    """Without the punctuation around it, once for each unknown piece, and other pieces as they are."""
+    translator = make(Wishes(copy_unknown=True), beam=1, allow_unknown=True)
+    translator.look("--attention")
+    source, target = translator.tokenizer.source, translator.tokenizer.target
+    sources = [" ".join(random.Random(seed).sample([*WORDS, "(Zürich),", "Ünï!"], 4)) for seed in range(30)]
+    bias = translator.model.output.bias
+    with torch.no_grad():
+        before = bias.clone()
+        bias[target.specials.unk] += 12
+        translations = translator.translate(sources)
+        bias.copy_(before)  # others share the model
+    copied = 0
+    for text, (found,) in zip(sources, translations, strict=True):
+        assert found.attention is not None
+        words = text.split()
+        expected: list[Surface] = []
+        for at, piece in enumerate(found.ids):
+            if piece == target.specials.unk:
+                looked = max(range(len(source.encode([text])[0])), key=found.attention[at].tolist().__getitem__)
+                word = " ".join(words[number] for number in found.source_words[looked])  # a piece may hold several
+                expected.append(Surface(at, at + 1, word.strip("(),!")))
+        assert found.text == target.spelling.text(found.ids, expected)
+        copied += len(expected)
+    assert copied
+
+
 @pytest.mark.parametrize("beam", [1, 4])
 def test_forced_words_count_in_the_least_length(beam: int, make: Callable[..., Translator]) -> None:
     """The limit leaves room for whichever is more, and no more than that."""
