@@ -82,11 +82,14 @@ def translate(
         list[str] | None, typer.Option(metavar="TEXT", help="A word or phrase for no translation. Repeatable.")
     ] = None,
     terminology: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Lines of source term, tab, target term, which is then forced.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Lines of source term, tab, target term, which is then forced. Repeatable."),
     ] = None,
     keep: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND", help="Copy urls, emails, numbers or tags as they are. Repeatable."),
+        typer.Option(
+            metavar="KIND", help="Copy urls, emails, numbers or tags (these in their order) as they are. Repeatable."
+        ),
     ] = None,
     keep_pattern: Annotated[
         list[str] | None,
@@ -172,7 +175,7 @@ def translate(
             wishes = Wishes(
                 force=tuple(force or ()),
                 forbid=tuple(forbid or ()),
-                terms=read_terms(terminology) if terminology else (),
+                terms=read_terms(*terminology or ()),
                 keep=patterns(keep or (), keep_pattern or ()),
                 copy_unknown=copy_unknown,
             )
