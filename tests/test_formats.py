@@ -25,6 +25,7 @@ from s2s_cli.errors import UserError
 from s2s_cli.files import open_binary, packed_where_named, replaced_when_done
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
 from s2s_cli.translate.formats import FORMATS, choose_format
+from s2s_cli.translate.insight import FIELDS
 from s2s_cli.translate.lines import LAST_WINDOW
 from s2s_cli.translate.streams import translate_lines
 
@@ -90,6 +91,39 @@ def test_json_lines_keep_their_fields_in_order(tmp_path: Path) -> None:
         '{"source": "cd", "other": null, "translation": "CD"}',
     ]
     assert objects(through(tmp_path, b'{"source": 1, "t": "ab"}', "jsonl", field="t"))[0]["translation"] == "AB"
+
+
+OLD = {
+    "score": -9.0,
+    "utility": 1.0,
+    "log_probability": -9.0,
+    "pieces": 9,
+    "perplexity": 9.0,
+    "tokens": [{"piece": "x", "score": -9.0}],
+    "alignment": [[0, 0]],
+}
+
+
+@pytest.mark.parametrize("n_best", [1, 2])
+def test_nothing_of_an_earlier_run_stays_beside_a_new_translation(tmp_path: Path, n_best: int) -> None:
+    assert set(OLD) == set(FIELDS), "these are all"
+    rows = [
+        {"source": "ab", "id": 1, "translation": "x", **OLD},
+        {"source": "ab", "id": 1, "translation": "x", "translations": [{"text": "x", **OLD}]},
+        {"source": "ab", "id": 1, "error": "line 1: no field"},
+    ]
+    data = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    for found in objects(through(tmp_path, data, "jsonl", Echo(n_best))):
+        assert found.pop("translation") == "AB"
+        assert len(found.pop("translations", [])) == (n_best if n_best > 1 else 0)
+        assert found == {"source": "ab", "id": 1}
+    (damaged,) = objects(through(tmp_path, json.dumps({"source": 1, "translation": "x", **OLD}).encode(), "jsonl"))
+    assert damaged == {"source": 1, "error": 'line 1: the field "source" must be a string'}
+
+
+def test_figures_beside_a_source_that_has_no_translation_are_somebody_elses(tmp_path: Path) -> None:
+    (found,) = objects(through(tmp_path, json.dumps({"source": "ab", **OLD}).encode(), "jsonl"))
+    assert found == {"source": "ab", **OLD, "translation": "AB"}
 
 
 def test_json_lines_hold_several_translations(tmp_path: Path) -> None:
@@ -228,6 +262,7 @@ def test_fields_ask_something_of_the_translation(name: str, value: object, asked
         ("text", 1, {"name": "json"}, "did you mean 'jsonl'"),
         ("text", 1, {"field": "x"}, "add --format jsonl"),
         ("text", 1, {"name": "jsonl", "field": "translation"}, "another name"),
+        ("text", 1, {"name": "jsonl", "field": "tokens"}, "another name"),
         ("text", 1, {"language": "de"}, "add --split"),
         ("text", 2, {"split": True}, "--n-best 1"),
         ("features", 1, {"split": True}, "feature vectors"),

@@ -15,13 +15,15 @@ from s2s_cli.data.features import FeatureSequences, Vectors
 from s2s_cli.errors import UserError, suggest
 from s2s_cli.translate.documents import NOTHING, Divide, Document, Splitter, Whole, whole
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
-from s2s_cli.translate.insight import Insight
+from s2s_cli.translate.insight import FIELDS, Insight
 from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS, count_lines, read_windows, repair
 from s2s_cli.translate.objects import Member, read_object, write_object
 from s2s_cli.translate.wishes import read_lines
 
 FIELD = "source"
-_ADDED = ("translation", "translations", "error")
+_TRANSLATIONS = ("translation", "translations")
+_ADDED = (*_TRANSLATIONS, "error", *FIELDS)
+"""Fields of JSON Lines that are written here."""
 
 TEXT_ALONE = Insight()
 
@@ -134,7 +136,8 @@ class Tsv(_Items):
 
 
 class JsonLines(_Items):
-    """An object a line: to its fields a `translation` is added, and with `n_best` over one the `translations`.
+    """An object a line: to its fields a `translation` is added, and with `n_best` over one the `translations`, in the
+    place of those of an earlier run.
 
     What cannot be read gets an `error` instead; a blank line stays blank.
     """
@@ -163,7 +166,7 @@ class JsonLines(_Items):
             if len(line) > MAX_LINE_BYTES:
                 raise ValueError(f"longer than {MAX_LINE_BYTES:,} bytes")
             text = line.decode("utf-8", errors="replace").removeprefix("\ufeff")
-            members = read_object(text)
+            members = _as_given(read_object(text))
             source = _text(members, self.style.field)
             entry = _asked(source.translate(REPAIRS), members)
         except ValueError as error:
@@ -173,6 +176,12 @@ class JsonLines(_Items):
         if text.encode() != line or entry.source != source:
             notices.add(repaired=1)
         return Item(members, self.style.divide(entry))
+
+
+def _as_given(members: Mapping[str, Member]) -> dict[str, Member]:
+    """An object without what an earlier run added: figures, too, where there is a translation that they belong to."""
+    old = _ADDED if any(name in members for name in _TRANSLATIONS) else ("error",)
+    return {name: member for name, member in members.items() if name not in old}
 
 
 def _vectors(index: int, vectors: Vectors) -> Item:
