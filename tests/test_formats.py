@@ -233,11 +233,17 @@ def test_what_else_is_shown_stands_beside_each_translation(tmp_path: Path) -> No
         def fields(self, translation: Translation) -> dict[str, Any]:
             return {"characters": len(translation.text)}
 
+        def parts(self, translation: Translation) -> Sequence[str]:
+            return [str(len(translation.text)), "0-0"]
+
         def suffix(self, translation: Translation) -> str:
             return f" ||| {len(translation.text)}"
 
     assert through(tmp_path, b"ab\n", "text", shown=Length()) == ["AB ||| 2"]
     assert through(tmp_path, b"ab\n", "text", Echo(2), shown=Length())[1] == "0 ||| AB1 ||| -2.0000 ||| 3"
+    assert through(tmp_path, b"ab\tx\n", "tsv", shown=Length()) == ["ab\tx\tAB\t2\t0-0"]
+    several = through(tmp_path, b"ab\tx\n", "tsv", Echo(2), shown=Length())
+    assert several == ["ab\tx\tAB\t-1.0000\t2\t0-0", "ab\tx\tAB1\t-2.0000\t3\t0-0"]
     (found,) = objects(through(tmp_path, b'{"source": "ab"}', "jsonl", shown=Length()))
     assert found == {"source": "ab", "translation": "AB", "characters": 2}
     (found,) = objects(through(tmp_path, b'{"source": "ab"}', "jsonl", Echo(2), shown=Length()))

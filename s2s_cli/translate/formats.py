@@ -118,16 +118,15 @@ class Text(_Items):
 
 
 class Tsv(_Items):
-    """Lines of which the first column is translated: a column is added, and with `n_best` over one also its figures."""
+    """Lines of which the first column is translated: a column is added, with `n_best` over one also its figures, and
+    what else is told in further ones."""
 
     def render(self, index: int, item: Item, translations: Sequence[list[Translation]]) -> str:
         return "".join(f"{item.given}\t{self._told(one)}\n" for one in self.style.best(item, translations))
 
     def _told(self, translation: Translation) -> str:
-        text = translation.text.replace("\t", " ")
-        if self.style.n_best > 1:
-            text = "\t".join([text, *_ranked_by(translation)])
-        return text + self.style.shown.suffix(translation)
+        figures = _ranked_by(translation) if self.style.n_best > 1 else ()
+        return "\t".join([translation.text.replace("\t", " "), *figures, *self.style.shown.parts(translation)])
 
     def line(self, number: int, line: bytes, notices: Notices) -> Item:
         entry = _repaired(line, notices)
