@@ -66,7 +66,8 @@ def translate(
         str | None, typer.Option(metavar="NAME", help="jsonl: the field that holds the source. Default: source.")
     ] = None,
     split: Annotated[
-        bool, typer.Option("--split", help="Divide lines into sentences, and keep the layout around them.")
+        bool,
+        typer.Option("--split", help="Divide lines into sentences (none goes on in the next line); keep the layout."),
     ] = False,
     language: Annotated[
         str | None, typer.Option(metavar="CODE", help="Of the source, for --split. Default: en.")

@@ -167,7 +167,7 @@ class JsonLines(_Items):
             text = line.decode("utf-8", errors="replace").removeprefix("\ufeff")
             members = _as_given(read_object(text))
             source = _text(members, self.style.field)
-            entry = _asked(source.translate(REPAIRS), members)
+            entry = _asked(source.replace("\r\n", "\n").translate(REPAIRS), members)
         except ValueError as error:
             notices.add(damaged=1)
             said = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else error
