@@ -165,6 +165,19 @@ def test_a_damaged_line_loses_no_other(tmp_path: Path) -> None:
     Notices(lines=3).refuse_damaged()
 
 
+@pytest.mark.parametrize("n_best", [1, 2])
+def test_a_row_of_a_megabyte_loses_no_column_silently(tmp_path: Path, n_best: int) -> None:
+    most = b"ab\t" + b"x" * (MAX_LINE_BYTES - 3)
+    data = b"ab\tx\n" + most + b"\nab\t" + most + b"\ny" + most + b"\n"
+    echo = Echo(n_best)
+    first, whole, long, source_too = through(tmp_path, data, "tsv", echo)[::n_best]
+    assert first.split("\t")[:3] == ["ab", "x", "AB"]
+    assert whole.startswith(f"{most.decode()}\tAB"), "it is still read"
+    assert long == "\terror: line 3: longer than 1,000,000 bytes"
+    assert source_too == "\terror: line 4: longer than 1,000,000 bytes"
+    assert (echo.notices.damaged, echo.notices.lines, echo.notices.cut) == (2, 4, 0)
+
+
 def test_an_object_of_a_megabyte_is_answered(tmp_path: Path) -> None:
     data = b'{"source": "ab"}\n{"source": "' + b"x" * MAX_LINE_BYTES + b'"}\n{"source": "ab"}\n'
     first, long, last = objects(through(tmp_path, data, "jsonl"))

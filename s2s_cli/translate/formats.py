@@ -27,6 +27,8 @@ _ADDED = (*_TRANSLATIONS, "error", *FIELDS)
 
 TEXT_ALONE = Insight()
 
+_TOO_LONG = f"longer than {MAX_LINE_BYTES:,} bytes"
+
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -119,9 +121,12 @@ class Text(_Items):
 
 class Tsv(_Items):
     """Lines of which the first column is translated: a column is added, with `n_best` over one also its figures, and
-    what else is told in further ones."""
+    what else is told in further ones. A line too long to be held, so that columns would be lost, gets an error there.
+    """
 
     def render(self, index: int, item: Item, translations: Sequence[list[Translation]]) -> str:
+        if item.error:
+            return f"\terror: {item.error}\n" * self.style.n_best
         return "".join(f"{item.given}\t{self._told(one)}\n" for one in self.style.best(item, translations))
 
     def _told(self, translation: Translation) -> str:
@@ -129,9 +134,12 @@ class Tsv(_Items):
         return "\t".join([translation.text.replace("\t", " "), *figures, *self.style.shown.parts(translation)])
 
     def line(self, number: int, line: bytes, notices: Notices) -> Item:
+        if len(line) > MAX_LINE_BYTES:
+            notices.add(damaged=1)
+            return Item(None, NOTHING, f"line {number}: {_TOO_LONG}")
         entry = _repaired(line, notices)
         source, _, _ = str(entry.source).partition("\t")
-        return Item(entry.source, self.style.divide(Entry(source, cut=entry.cut)))
+        return Item(entry.source, self.style.divide(Entry(source)))
 
 
 class JsonLines(_Items):
@@ -163,7 +171,7 @@ class JsonLines(_Items):
             return Item(None, NOTHING)
         try:
             if len(line) > MAX_LINE_BYTES:
-                raise ValueError(f"longer than {MAX_LINE_BYTES:,} bytes")
+                raise ValueError(_TOO_LONG)
             text = line.decode("utf-8", errors="replace").removeprefix("\ufeff")
             members = _as_given(read_object(text))
             source = _text(members, self.style.field)
