@@ -24,7 +24,7 @@ from s2s_cli.config import DecodingConfig
 from s2s_cli.errors import UserError
 from s2s_cli.files import open_binary, packed_where_named, replaced_when_done
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
-from s2s_cli.translate.formats import FORMATS, choose_format
+from s2s_cli.translate.formats import FORMATS, choose_format, format_of
 from s2s_cli.translate.insight import FIELDS
 from s2s_cli.translate.lines import LAST_WINDOW
 from s2s_cli.translate.streams import translate_lines
@@ -276,6 +276,31 @@ def test_fields_ask_something_of_the_translation(name: str, value: object, asked
 
 
 @pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("rows.jsonl", "jsonl"),
+        ("rows.jsonl.gz", "jsonl"),
+        ("a.b/rows.JSONL.zst", "jsonl"),
+        ("rows.tsv", "tsv"),
+        ("rows.tsv.gz", "tsv"),
+        ("rows.txt", "text"),
+        ("rows.json", "text"),
+        ("jsonl", "text"),
+        (".jsonl", "text"),
+        ("rows.jsonl.bak", "text"),
+        ("rows.gz", "text"),
+        ("rows", "text"),
+    ],
+)
+def test_the_ending_of_a_name_tells_the_format(name: str, expected: str) -> None:
+    path, config = Path(name), DecodingConfig()
+    assert format_of(path) == expected
+    assert type(choose_format(config, "text", path=path)) is FORMATS[expected]
+    assert type(choose_format(config, "text", path=path, name="text")) is FORMATS["text"], "what is asked for counts"
+    assert type(choose_format(config, "features", path=path)) is FORMATS["text"]
+
+
+@pytest.mark.parametrize(
     ("kind", "n_best", "options", "words"),
     [
         ("text", 1, {"name": "json"}, "did you mean 'jsonl'"),
@@ -384,6 +409,19 @@ def test_every_format_gives_the_same_translations(beam: int, size: int, trained:
     best = [one["translations"] for one in objects(several.stdout.decode().splitlines())]
     assert all(len(two) == 2 and two[0]["score"] >= two[1]["score"] for two in best)
     assert all(math.isfinite(one["score"]) for two in best for one in two)
+
+
+def test_files_named_for_their_format_need_no_option(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "copy a"}\n', encoding="utf-8")
+    (tmp_path / "rows.tsv.gz").write_bytes(gzip.compress(b"copy a\tx\n"))
+    done = toy.s2s("translate", "--input", tmp_path / "rows.jsonl", "--field", "text", cwd=trained)
+    assert (done.returncode, list(*objects(done.stdout.decode().splitlines()))) == (0, ["text", "translation"])
+    done = toy.s2s("translate", "--input", tmp_path / "rows.tsv.gz", "--output", tmp_path / "out", cwd=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    assert (tmp_path / "out").read_text("utf-8").startswith("copy a\tx\t")
+    plain = toy.s2s("translate", "--input", tmp_path / "rows.jsonl", "--format", "text", cwd=trained)
+    assert plain.returncode == 0
+    assert b'"translation"' not in plain.stdout
 
 
 def test_a_damaged_line_ends_in_exit_2_when_all_else_is_done(trained: Path, tmp_path: Path) -> None:

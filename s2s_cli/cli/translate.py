@@ -40,7 +40,7 @@ SAME_RESULT = ("model", "input_", "output", "batch_size", "workers", "fresh")
         "s2s translate -m runs/shapes --input data/shapes/test.safetensors",
         "s2s translate --input article.txt --split --language de > translated.txt",
         "s2s translate --terminology terms.tsv --keep urls --keep numbers < input.txt > output.txt",
-        "s2s translate --input rows.jsonl.gz --format jsonl --field text --output out.jsonl.gz",
+        "s2s translate --input rows.jsonl.gz --field text --output out.jsonl.gz",
         "s2s translate --input big.txt --output big.out --workers auto",
     ),
 )
@@ -59,7 +59,8 @@ def translate(
         typer.Option(
             "--format",
             metavar="NAME",
-            help="text; tsv: the first column, with a column added; jsonl: an object a line. Default: text.",
+            help="text; tsv: the first column, with a column added; jsonl: an object a line. Default: as the ending of "
+            "--input says (.tsv, .jsonl, packed or not), else text.",
         ),
     ] = None,
     field: Annotated[
@@ -185,7 +186,14 @@ def translate(
             translator.wish(wishes)
             kind, shown = translator.tokenizer.source.config.kind, Insight(scores, scores, alignments)
             choose = partial(
-                choose_format, kind=kind, name=format_, field=field, split=split, language=language, shown=shown
+                choose_format,
+                kind=kind,
+                name=format_,
+                path=input_,
+                field=field,
+                split=split,
+                language=language,
+                shown=shown,
             )
             form = choose(translator.config)
             if prefix:

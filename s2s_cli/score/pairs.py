@@ -17,11 +17,11 @@ from s2s_cli.errors import UserError
 from s2s_cli.forced import perplexity
 from s2s_cli.translate.attention_file import Watch
 from s2s_cli.translate.entry import Entry, Translation
+from s2s_cli.translate.formats import format_of
 from s2s_cli.translate.insight import SEPARATOR, Insight
 from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS
 from s2s_cli.translate.translator import Translator
 
-JSON_LINES = (".jsonl", ".jsonl.gz")
 _KEPT = (
     *("batch_size", "length_penalty", "normalization", "coverage_penalty"),
     *("max_source_length", "ensemble", "precision", "device"),
@@ -116,7 +116,7 @@ class _Pair(NamedTuple):
 
 
 def _read(source: Path | None, target: Path, config: SourceConfig) -> Iterator[_Pair]:
-    in_json = target.name.endswith(JSON_LINES)
+    in_json = format_of(target) == "jsonl"
     if config.kind == "text" and source is not None and source.suffix in FEATURES:
         raise UserError(f"{source}: feature vectors, but this model reads lines of text (its source.kind is text)")
     if source is None and (config.kind == "features" or not in_json):

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 from s2s_cli.config import DecodingConfig
 from s2s_cli.data.features import FeatureSequences, Vectors
 from s2s_cli.errors import UserError, suggest
+from s2s_cli.files import UNPACKERS
 from s2s_cli.translate.documents import NOTHING, Divide, Document, Splitter, Whole, whole
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
 from s2s_cli.translate.insight import FIELDS, Insight
@@ -249,6 +250,15 @@ def _asked(source: str, members: Mapping[str, Member]) -> Entry:
 
 
 FORMATS: dict[str, Callable[[Style], Format]] = {"text": Text, "tsv": Tsv, "jsonl": JsonLines}
+_ENDINGS = {".tsv": "tsv", ".jsonl": "jsonl"}
+
+
+def format_of(path: Path | None) -> str:
+    """What the ending of a file's name, packed or not, says that it holds: text, where it says nothing."""
+    if path is None:
+        return "text"
+    unpacked = path.with_suffix("") if path.suffix.lower() in UNPACKERS else path
+    return _ENDINGS.get(unpacked.suffix.lower(), "text")
 
 
 class Prefixed:
@@ -296,6 +306,7 @@ def choose_format(
     kind: str,
     *,
     name: str | None = None,
+    path: Path | None = None,
     field: str | None = None,
     split: bool = False,
     language: str | None = None,
@@ -306,7 +317,8 @@ def choose_format(
     Args:
         config: how to decode.
         kind: of the sources, `text` or `features`.
-        name: in FORMATS; default: text.
+        name: in FORMATS; default: what the path's ending says, of feature vectors text.
+        path: of the file that is read, if it is one.
         field: JSON Lines: that holds the source; default: `source`.
         split: divide text into sentences.
         language: of the text that is divided; default: English.
@@ -315,7 +327,8 @@ def choose_format(
     Raises:
         UserError: where there is no such format, options contradict each other, or the splitter's library is missing.
     """
-    name = "text" if name is None else name
+    if name is None:
+        name = format_of(path) if kind == "text" else "text"
     if name not in FORMATS:
         raise UserError(f"--format {name}: {suggest(name, FORMATS)}")
     features, n_best = kind == "features", config.n_best
