@@ -8,6 +8,8 @@ import json
 import math
 import os
 import random
+import resource
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,16 +17,17 @@ from typing import Any
 
 import pytest
 import toy
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_objects import VALUES
-from test_translate import BROKEN, HOSTILE
+from test_translate import BROKEN, BYTES, HOSTILE
 
 from s2s_cli.config import DecodingConfig
 from s2s_cli.errors import UserError
 from s2s_cli.files import open_binary, packed_where_named, replaced_when_done
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
-from s2s_cli.translate.formats import FORMATS, choose_format, format_of
+from s2s_cli.translate.formats import FORMATS, Prefixed, choose_format, format_of
 from s2s_cli.translate.insight import FIELDS
 from s2s_cli.translate.lines import LAST_WINDOW
 from s2s_cli.translate.streams import translate_lines
@@ -216,7 +219,7 @@ def test_objects_come_back(tmp_path: Path, rows: list[tuple[str, dict[str, Any]]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.binary(max_size=60), name=st.sampled_from(sorted(FORMATS)))
+@given(data=BYTES, name=st.sampled_from(sorted(FORMATS)))
 def test_any_bytes_give_as_many_items(tmp_path: Path, data: bytes, name: str) -> None:
     expected = data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
     assert len(through(tmp_path, data, name)) == expected
@@ -320,7 +323,7 @@ def test_contradictions_are_refused(kind: str, n_best: int, options: dict[str, A
     assert "\n" not in str(told.value)
 
 
-# --- gzip
+# --- packed
 
 
 def packed(path: Path, pieces: Sequence[bytes]) -> bytes:
@@ -344,6 +347,79 @@ def test_packed_output_depends_on_the_content_alone(tmp_path: Path) -> None:
     assert packed(tmp_path / "plain", [data]) == data
 
 
+PACKERS = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor(write_checksum=True).compress}
+
+
+@pytest.mark.parametrize("name", ["rows", "rows.txt", "rows.GZ", "rows.ZST", "rows.gz", "rows.zst"])
+@pytest.mark.parametrize("ending", PACKERS)
+def test_packed_files_are_known_by_their_content(tmp_path: Path, ending: str, name: str) -> None:
+    pack, output = PACKERS[ending], io.BytesIO()
+    (tmp_path / name).write_bytes(pack(b"ab\ncd\n") + pack(b"ef"))
+    with open_binary(tmp_path / name, None) as file:
+        translate_lines(Echo(), file, output)
+    assert output.getvalue() == b"AB\nCD\nEF\n"
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+def test_a_packed_stream_is_refused_with_what_to_do(tmp_path: Path, ending: str) -> None:
+    output = io.BytesIO()
+    reading, writing = os.pipe()
+    packed = PACKERS[ending](b"ab\n")
+    for piece in (packed[:1], packed[1:]):  # however it comes
+        os.write(writing, piece)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file, pytest.raises(UserError, match="unpack it before") as told:
+        translate_lines(Echo(), file, output)
+    assert "\n" not in str(told.value)
+    assert output.getvalue() == b""
+
+
+def test_text_that_begins_as_a_packer_does_is_text(tmp_path: Path) -> None:
+    for text in (b"(\n", b"(", b"\x1f\n", b"\x28\xb5/\n", "(µ\n".encode()):
+        assert len(through(tmp_path, text, "text")) == 1
+        with open_binary(tmp_path / "input", None) as file:
+            assert file.read() == text
+
+
+def test_a_pipe_with_a_name_is_read_as_it_comes(tmp_path: Path) -> None:
+    path, output = tmp_path / "pipe", io.BytesIO()
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(b"ab\ncd\n",))
+    writer.start()
+    with open_binary(path, None) as file:
+        translate_lines(Echo(), file, output)
+    writer.join()
+    assert output.getvalue() == b"AB\nCD\n"
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped", "plain", "nothing", "garbage behind"])
+def test_damaged_zst_is_told(damage: str, tmp_path: Path) -> None:
+    whole = PACKERS[".zst"](os.urandom(100_000) + b"ab\n" * 100)
+    data = {
+        "torn": whole[:-9],
+        "flipped": whole[:5_000] + bytes([whole[5_000] ^ 1]) + whole[5_001:],
+        "plain": b"ab\n",
+        "nothing": b"",
+        "garbage behind": whole + b"x",
+    }[damage]
+    (tmp_path / "in.zst").write_bytes(data)
+    with (
+        pytest.raises(UserError, match=r"in\.zst: damaged, or no Zstandard file"),
+        open_binary(tmp_path / "in.zst", None) as file,
+    ):
+        translate_lines(Echo(), file, io.BytesIO())
+
+
+def test_a_prefix_for_each_line_of_a_packed_file(tmp_path: Path) -> None:
+    (tmp_path / "begun").write_text("A\nC\n", encoding="utf-8")
+    form = Prefixed(choose_format(DecodingConfig(), "text"), tmp_path / "begun")
+    for ending, pack in PACKERS.items():
+        (tmp_path / f"in{ending}").write_bytes(pack(b"ab\ncd\n"))
+        with open_binary(tmp_path / f"in{ending}", None) as file:
+            items = [item for window in form.windows(file, Notices()) for item in window]
+        assert [entry.prefix for item in items for entry in item.document.entries] == ["A", "C"]
+
+
 @pytest.mark.parametrize("damage", ["torn", "flipped", "plain", "header alone", "nothing", "garbage behind"])
 def test_damaged_gzip_is_told(damage: str, tmp_path: Path) -> None:
     whole = gzip.compress(os.urandom(100_000) + b"ab\n" * 100)
@@ -363,14 +439,17 @@ def test_damaged_gzip_is_told(damage: str, tmp_path: Path) -> None:
         translate_lines(Echo(), file, io.BytesIO())
 
 
-def test_a_bomb_of_gzip_needs_no_memory(tmp_path: Path) -> None:
-    path = tmp_path / "bomb.gz"
-    with gzip.open(path, "wb") as file:
+@pytest.mark.parametrize("ending", PACKERS)
+def test_a_bomb_needs_no_memory(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"bomb{ending}"
+    with (gzip if ending == ".gz" else zstandard).open(path, "wb") as file:
         for _ in range(200):
             file.write(bytes(1_000_000))
     echo, output = Echo(), io.BytesIO()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with open_binary(path, None) as file:
         translate_lines(echo, file, output)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 120_000, "kB"
     assert echo.notices.cut == echo.notices.lines == 1
     assert len(output.getvalue()) <= MAX_LINE_BYTES + 1
 
@@ -453,6 +532,21 @@ def test_gzip_is_read_and_written(trained: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.decode().count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gz", "b.gz", "in.gz"]
+
+
+def test_the_command_reads_packed_files_and_refuses_packed_streams(trained: Path, tmp_path: Path) -> None:
+    data = "".join(f"{source}\n" for source in SOURCES).encode()
+    plain = toy.s2s("translate", cwd=trained, stdin=data)
+    (tmp_path / "in.zst").write_bytes(PACKERS[".zst"](data))
+    (tmp_path / "in.GZ").write_bytes(PACKERS[".gz"](data))
+    for name in ("in.zst", "in.GZ"):
+        done = toy.s2s("translate", "--input", tmp_path / name, "--output", tmp_path / "out.GZ", cwd=trained)
+        assert done.returncode == 0, done.stderr.decode()
+        assert gzip.decompress((tmp_path / "out.GZ").read_bytes()) == plain.stdout
+    for ending, pack in PACKERS.items():
+        done = toy.s2s("translate", cwd=trained, stdin=pack(data))
+        assert (done.returncode, done.stdout) == (2, b""), ending
+        assert b"-dc" in done.stderr and done.stderr.count(b"\n") == 1
 
 
 def test_mistakes_get_one_clear_line(trained: Path, tmp_path: Path) -> None:

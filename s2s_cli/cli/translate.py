@@ -49,7 +49,7 @@ def translate(
     model: ModelsOption = None,
     input_: Annotated[
         Path | None,
-        typer.Option("--input", "-i", metavar="FILE", help="Default: standard input (of text). May be .gz."),
+        typer.Option("--input", "-i", metavar="FILE", help="Default: standard input (of text). May be .gz or .zst."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: standard output. May be .gz.")

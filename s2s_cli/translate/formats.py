@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 from s2s_cli.config import DecodingConfig
 from s2s_cli.data.features import FeatureSequences, Vectors
 from s2s_cli.errors import UserError, suggest
-from s2s_cli.files import UNPACKERS
+from s2s_cli.files import UNPACKERS, refuse_packed
 from s2s_cli.translate.documents import NOTHING, Divide, Document, Splitter, Whole, whole
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
 from s2s_cli.translate.insight import FIELDS, Insight
@@ -90,6 +90,8 @@ class _Items(ABC):
             return
         done = 0
         for window in read_windows(source):
+            if not done:
+                refuse_packed(window[0])
             notices.add(bytes=sum(map(len, window)) + len(window))
             yield [self.line(number, line, notices) for number, line in enumerate(window, done + 1)]
             done += len(window)
