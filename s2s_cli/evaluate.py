@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import unicodedata
@@ -111,11 +110,6 @@ def mean_interval(totals: Sequence[float], counts: Sequence[int]) -> tuple[float
     )
     mean, half = estimate_ci(np.array(totals)[rows].sum(1) / np.array(counts)[rows].sum(1))
     return float(mean - half), float(mean + half)
-
-
-def perplexity(loss: float) -> float:
-    """exp of a loss in nats; of one that says nothing any more, a number all the same."""
-    return math.exp(min(loss, 700))
 
 
 def compare(

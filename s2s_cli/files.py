@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, TypeGuard, cast
 
 from s2s_cli.errors import RunFailed, S2SError, UserError
 
@@ -125,24 +125,66 @@ def _open_gz(path: Path) -> BinaryIO:
 UNPACKERS: dict[str, Callable[[Path], BinaryIO]] = {".gz": _open_gz, ".zst": _open_zst}
 
 
-class _Zstandard(io.RawIOBase):
-    """Unpacks the frames of a file, one after the other. The package's own reader takes a torn frame for the end."""
+_PACKERS = {".gz": ("gzip", b"\x1f\x8b"), ".zst": ("Zstandard", b"\x28\xb5\x2f\xfd")}
+"""By the ending of a file's name, what packed it, and how that begins; no UTF-8 begins so."""
+_PACKED_BYTES = 512  # unpacked at once: of Zstandard four may become 131,072
 
-    def __init__(self, path: Path) -> None:
+
+def packed_by(beginning: bytes) -> str | None:
+    """The ending that belongs to packed content, known by its first bytes; None where it is not packed."""
+    return next((ending for ending, (_, magic) in _PACKERS.items() if beginning.startswith(magic)), None)
+
+
+def refuse_packed(beginning: bytes) -> None:
+    """Refuses a stream that is packed, by the first bytes of it.
+
+    Raises:
+        UserError: saying how to unpack it.
+    """
+    ending = packed_by(beginning)
+    if ending:
+        tool = "gzip" if ending == ".gz" else "zstd"
+        raise UserError(
+            f"the input is packed by {_PACKERS[ending][0]}: unpack it before ({tool} -dc FILE | s2s translate ...), or "
+            "name the file with --input"
+        )
+
+
+def is_unpacking(source: BinaryIO) -> TypeGuard[gzip.GzipFile | io.BufferedReader]:
+    """Whether bytes are unpacked as they are read, so that the descriptor gives others."""
+    return isinstance(source, gzip.GzipFile) or isinstance(getattr(source, "raw", None), _Zstandard)
+
+
+class _Torn(ValueError):
+    """What is packed is damaged."""
+
+
+class _Zstandard(io.RawIOBase):
+    """Unpacks the frames of a file, one after the other. The package's own reader takes a torn frame for the end.
+
+    Args:
+        path: of the file.
+        file: the same where it is open already.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
         try:
             import zstandard
         except ImportError:
             raise UserError(f"{path}: .zst needs the package zstandard: pip install 's2s-cli[zstd]'") from None
         self._decompressor, self._error = zstandard.ZstdDecompressor(), zstandard.ZstdError
         self._frame, self._ready = self._decompressor.decompressobj(), b""
-        self._file = open(path, "rb")  # noqa: SIM115  (closed below)
+        self._file = file or open(path, "rb")  # noqa: SIM115  (closed below)
 
     def readable(self) -> bool:
         return True
 
+    def fileno(self) -> int:
+        return self._file.fileno()
+
     def readinto(self, buffer: Any) -> int:
         while not self._ready:
-            packed = self._frame.unused_data or self._file.read(io.DEFAULT_BUFFER_SIZE)
+            packed = self._frame.unused_data or self._file.read(_PACKED_BYTES)
             if not packed:
                 if self._frame.eof:
                     return 0
@@ -152,7 +194,7 @@ class _Zstandard(io.RawIOBase):
             try:
                 self._ready = self._frame.decompress(packed)
             except self._error as error:
-                raise ValueError(str(error)) from None
+                raise _Torn(str(error)) from None
         given = self._ready[: len(buffer)]
         buffer[: len(given)] = given
         self._ready = self._ready[len(given) :]
@@ -343,10 +385,12 @@ def write_result(path: Path, content: bytes) -> None:
 
 @contextmanager
 def open_binary(path: Path | None, default: IO[str]) -> Iterator[BinaryIO]:
-    """A file to read bytes from, `.gz` unpacked, or the bytes under a text stream where no path is given.
+    """A file to read bytes from, unpacked where its content or its name says that it is packed; or the bytes under a
+    text stream where no path is given.
 
     Raises:
-        UserError: where it cannot be opened; and, in reading, where gzip's content is damaged.
+        UserError: where it cannot be opened, or Zstandard's package is missing; and, in reading, where packed content
+            is damaged.
     """
     if path is None:
         yield default.buffer  # type: ignore[attr-defined]
@@ -356,16 +400,31 @@ def open_binary(path: Path | None, default: IO[str]) -> Iterator[BinaryIO]:
     except OSError as error:
         raise UserError(f"{path}: cannot read it: {error.strerror}") from None
     with file:
-        if path.suffix != ".gz":
+        ending = packed_by(_beginning(file)) or path.suffix.lower()
+        if ending not in _PACKERS:
             yield file
             return
         try:
-            if not file.peek(1):
-                raise EOFError("it is empty")  # which the library takes for whole
-            with gzip.GzipFile(fileobj=file) as unpacked:
-                yield cast(BinaryIO, unpacked)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise UserError(f"{path}: damaged, or no gzip file ({error}): make it anew") from None
+            with _unpacked(path, file, ending) as unpacked:
+                yield unpacked
+        except (gzip.BadGzipFile, EOFError, zlib.error, _Torn) as error:
+            raise UserError(f"{path}: damaged, or no {_PACKERS[ending][0]} file ({error}): make it anew") from None
+
+
+def _beginning(file: BinaryIO) -> bytes:
+    """The first bytes of a file, which are still to be read; of a pipe none."""
+    try:
+        return os.pread(file.fileno(), 4, 0)
+    except OSError:
+        return b""
+
+
+def _unpacked(path: Path, file: io.BufferedReader, ending: str) -> BinaryIO:
+    if ending == ".zst":
+        return io.BufferedReader(_Zstandard(path, file))
+    if not file.peek(1):
+        raise EOFError("it is empty")  # which the library takes for whole
+    return cast(BinaryIO, gzip.GzipFile(fileobj=file))
 
 
 class _Packed(gzip.GzipFile):
@@ -381,7 +440,7 @@ class _Packed(gzip.GzipFile):
 @contextmanager
 def packed_where_named(path: Path | None, file: BinaryIO) -> Iterator[BinaryIO]:
     """What packs into a file whose name ends in `.gz`; else the file itself."""
-    if path is None or path.suffix != ".gz":
+    if path is None or path.suffix.lower() != ".gz":
         yield file
         return
     with _Packed(file) as packed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,11 @@ from s2s_cli.model.seq2seq import Seq2Seq
 Rows = Sequence[Any]
 """Of sources, as the tokenizer's source side encodes them."""
 Pieces = Sequence[Sequence[int]]
+
+
+def perplexity(loss: float) -> float:
+    """exp of a loss in nats; of one that says nothing any more, a number all the same."""
+    return math.exp(min(loss, 700))
 
 
 def losses(

@@ -54,13 +54,34 @@ def test_steps_are_the_means_of_the_members_steps(combine: str, members: list[Se
             shares = torch.stack([torch.softmax(one.logits_BQV, -1) for one in theirs])
             expected = shares.mean(0) if combine == "probabilities" else torch.softmax(shares.log().mean(0), -1)
             torch.testing.assert_close(torch.softmax(step.logits_BQV, -1), expected)
-            weights_BQS = sum(one.weights_BQS for one in theirs) / len(theirs)
-            torch.testing.assert_close(step.weights_BQS, weights_BQS)
+            looking = [one.weights_BQS for one in theirs if one.weights_BQS.any()]
+            assert len(looking) == len(theirs) - 1, "one of the kinds has no attention, and nothing to tell"
+            torch.testing.assert_close(step.weights_BQS, sum(looking) / len(looking))
             rows = torch.tensor([3, 1, 0, 2])  # as when sentences are moved about
             state, memory = step.state.select(rows), memory.select(rows)
             alone = [
                 (looked.select(rows), one.state.select(rows)) for (looked, _), one in zip(alone, theirs, strict=True)
             ]
+
+
+@pytest.mark.parametrize("blind", [0, 1, 2])
+def test_a_member_without_attention_takes_nothing_from_the_weights_of_the_others(
+    blind: int, members: list[Seq2Seq], batch: Batch
+) -> None:
+    looking, without = members[0], members[-1]
+    ensemble = ready([without if number == blind else looking for number in range(3)], "probabilities")
+    alone, nothing = SearchModel(looking, torch.float32), ready([without] * 2, "probabilities")
+    tokens_B1 = torch.full((len(batch.src_BS), 1), 5)
+
+    def weights(model: Ensemble | SearchModel) -> torch.Tensor:
+        memory, state = model.encode(batch.src_BS, batch.src_len_B)
+        return model.step(tokens_B1, state, memory).weights_BQS
+
+    with torch.inference_mode():
+        found_BQS = weights(ensemble)
+        torch.testing.assert_close(found_BQS.sum(-1), torch.ones(len(batch.src_BS), 1))
+        torch.testing.assert_close(found_BQS, weights(alone))
+        assert not weights(nothing).any()
 
 
 def search(model: Ensemble | SearchModel, config: DecodingConfig, size: int) -> list[list[Hypothesis]]:

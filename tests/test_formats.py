@@ -8,6 +8,8 @@ import json
 import math
 import os
 import random
+import resource
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,16 +17,18 @@ from typing import Any
 
 import pytest
 import toy
+import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_objects import VALUES
-from test_translate import BROKEN, HOSTILE
+from test_translate import BROKEN, BYTES, HOSTILE
 
 from s2s_cli.config import DecodingConfig
 from s2s_cli.errors import UserError
 from s2s_cli.files import open_binary, packed_where_named, replaced_when_done
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
-from s2s_cli.translate.formats import FORMATS, choose_format
+from s2s_cli.translate.formats import FORMATS, Prefixed, choose_format, format_of
+from s2s_cli.translate.insight import FIELDS
 from s2s_cli.translate.lines import LAST_WINDOW
 from s2s_cli.translate.streams import translate_lines
 
@@ -92,6 +96,39 @@ def test_json_lines_keep_their_fields_in_order(tmp_path: Path) -> None:
     assert objects(through(tmp_path, b'{"source": 1, "t": "ab"}', "jsonl", field="t"))[0]["translation"] == "AB"
 
 
+OLD = {
+    "score": -9.0,
+    "utility": 1.0,
+    "log_probability": -9.0,
+    "pieces": 9,
+    "perplexity": 9.0,
+    "tokens": [{"piece": "x", "score": -9.0}],
+    "alignment": [[0, 0]],
+}
+
+
+@pytest.mark.parametrize("n_best", [1, 2])
+def test_nothing_of_an_earlier_run_stays_beside_a_new_translation(tmp_path: Path, n_best: int) -> None:
+    assert set(OLD) == set(FIELDS), "these are all"
+    rows = [
+        {"source": "ab", "id": 1, "translation": "x", **OLD},
+        {"source": "ab", "id": 1, "translation": "x", "translations": [{"text": "x", **OLD}]},
+        {"source": "ab", "id": 1, "error": "line 1: no field"},
+    ]
+    data = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    for found in objects(through(tmp_path, data, "jsonl", Echo(n_best))):
+        assert found.pop("translation") == "AB"
+        assert len(found.pop("translations", [])) == (n_best if n_best > 1 else 0)
+        assert found == {"source": "ab", "id": 1}
+    (damaged,) = objects(through(tmp_path, json.dumps({"source": 1, "translation": "x", **OLD}).encode(), "jsonl"))
+    assert damaged == {"source": 1, "error": 'line 1: the field "source" must be a string'}
+
+
+def test_figures_beside_a_source_that_has_no_translation_are_somebody_elses(tmp_path: Path) -> None:
+    (found,) = objects(through(tmp_path, json.dumps({"source": "ab", **OLD}).encode(), "jsonl"))
+    assert found == {"source": "ab", **OLD, "translation": "AB"}
+
+
 def test_json_lines_hold_several_translations(tmp_path: Path) -> None:
     (found,) = objects(through(tmp_path, b'{"source": "ab"}', "jsonl", Echo(2)))
     assert found == {
@@ -129,6 +166,19 @@ def test_a_damaged_line_loses_no_other(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{len(DAMAGED)} of {2 * len(DAMAGED)} lines could not be translated"):
         echo.notices.refuse_damaged()
     Notices(lines=3).refuse_damaged()
+
+
+@pytest.mark.parametrize("n_best", [1, 2])
+def test_a_row_of_a_megabyte_loses_no_column_silently(tmp_path: Path, n_best: int) -> None:
+    most = b"ab\t" + b"x" * (MAX_LINE_BYTES - 3)
+    data = b"ab\tx\n" + most + b"\nab\t" + most + b"\ny" + most + b"\n"
+    echo = Echo(n_best)
+    first, whole, long, source_too = through(tmp_path, data, "tsv", echo)[::n_best]
+    assert first.split("\t")[:3] == ["ab", "x", "AB"]
+    assert whole.startswith(f"{most.decode()}\tAB"), "it is still read"
+    assert long == "\terror: line 3: longer than 1,000,000 bytes"
+    assert source_too == "\terror: line 4: longer than 1,000,000 bytes"
+    assert (echo.notices.damaged, echo.notices.lines, echo.notices.cut) == (2, 4, 0)
 
 
 def test_an_object_of_a_megabyte_is_answered(tmp_path: Path) -> None:
@@ -169,7 +219,7 @@ def test_objects_come_back(tmp_path: Path, rows: list[tuple[str, dict[str, Any]]
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.binary(max_size=60), name=st.sampled_from(sorted(FORMATS)))
+@given(data=BYTES, name=st.sampled_from(sorted(FORMATS)))
 def test_any_bytes_give_as_many_items(tmp_path: Path, data: bytes, name: str) -> None:
     expected = data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
     assert len(through(tmp_path, data, name)) == expected
@@ -199,11 +249,17 @@ def test_what_else_is_shown_stands_beside_each_translation(tmp_path: Path) -> No
         def fields(self, translation: Translation) -> dict[str, Any]:
             return {"characters": len(translation.text)}
 
+        def parts(self, translation: Translation) -> Sequence[str]:
+            return [str(len(translation.text)), "0-0"]
+
         def suffix(self, translation: Translation) -> str:
             return f" ||| {len(translation.text)}"
 
     assert through(tmp_path, b"ab\n", "text", shown=Length()) == ["AB ||| 2"]
     assert through(tmp_path, b"ab\n", "text", Echo(2), shown=Length())[1] == "0 ||| AB1 ||| -2.0000 ||| 3"
+    assert through(tmp_path, b"ab\tx\n", "tsv", shown=Length()) == ["ab\tx\tAB\t2\t0-0"]
+    several = through(tmp_path, b"ab\tx\n", "tsv", Echo(2), shown=Length())
+    assert several == ["ab\tx\tAB\t-1.0000\t2\t0-0", "ab\tx\tAB1\t-2.0000\t3\t0-0"]
     (found,) = objects(through(tmp_path, b'{"source": "ab"}', "jsonl", shown=Length()))
     assert found == {"source": "ab", "translation": "AB", "characters": 2}
     (found,) = objects(through(tmp_path, b'{"source": "ab"}', "jsonl", Echo(2), shown=Length()))
@@ -223,11 +279,37 @@ def test_fields_ask_something_of_the_translation(name: str, value: object, asked
 
 
 @pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("rows.jsonl", "jsonl"),
+        ("rows.jsonl.gz", "jsonl"),
+        ("a.b/rows.JSONL.zst", "jsonl"),
+        ("rows.tsv", "tsv"),
+        ("rows.tsv.gz", "tsv"),
+        ("rows.txt", "text"),
+        ("rows.json", "text"),
+        ("jsonl", "text"),
+        (".jsonl", "text"),
+        ("rows.jsonl.bak", "text"),
+        ("rows.gz", "text"),
+        ("rows", "text"),
+    ],
+)
+def test_the_ending_of_a_name_tells_the_format(name: str, expected: str) -> None:
+    path, config = Path(name), DecodingConfig()
+    assert format_of(path) == expected
+    assert type(choose_format(config, "text", path=path)) is FORMATS[expected]
+    assert type(choose_format(config, "text", path=path, name="text")) is FORMATS["text"], "what is asked for counts"
+    assert type(choose_format(config, "features", path=path)) is FORMATS["text"]
+
+
+@pytest.mark.parametrize(
     ("kind", "n_best", "options", "words"),
     [
         ("text", 1, {"name": "json"}, "did you mean 'jsonl'"),
         ("text", 1, {"field": "x"}, "add --format jsonl"),
         ("text", 1, {"name": "jsonl", "field": "translation"}, "another name"),
+        ("text", 1, {"name": "jsonl", "field": "tokens"}, "another name"),
         ("text", 1, {"language": "de"}, "add --split"),
         ("text", 2, {"split": True}, "--n-best 1"),
         ("features", 1, {"split": True}, "feature vectors"),
@@ -241,7 +323,7 @@ def test_contradictions_are_refused(kind: str, n_best: int, options: dict[str, A
     assert "\n" not in str(told.value)
 
 
-# --- gzip
+# --- packed
 
 
 def packed(path: Path, pieces: Sequence[bytes]) -> bytes:
@@ -265,6 +347,79 @@ def test_packed_output_depends_on_the_content_alone(tmp_path: Path) -> None:
     assert packed(tmp_path / "plain", [data]) == data
 
 
+PACKERS = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor(write_checksum=True).compress}
+
+
+@pytest.mark.parametrize("name", ["rows", "rows.txt", "rows.GZ", "rows.ZST", "rows.gz", "rows.zst"])
+@pytest.mark.parametrize("ending", PACKERS)
+def test_packed_files_are_known_by_their_content(tmp_path: Path, ending: str, name: str) -> None:
+    pack, output = PACKERS[ending], io.BytesIO()
+    (tmp_path / name).write_bytes(pack(b"ab\ncd\n") + pack(b"ef"))
+    with open_binary(tmp_path / name, None) as file:
+        translate_lines(Echo(), file, output)
+    assert output.getvalue() == b"AB\nCD\nEF\n"
+
+
+@pytest.mark.parametrize("ending", PACKERS)
+def test_a_packed_stream_is_refused_with_what_to_do(tmp_path: Path, ending: str) -> None:
+    output = io.BytesIO()
+    reading, writing = os.pipe()
+    packed = PACKERS[ending](b"ab\n")
+    for piece in (packed[:1], packed[1:]):  # however it comes
+        os.write(writing, piece)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file, pytest.raises(UserError, match="unpack it before") as told:
+        translate_lines(Echo(), file, output)
+    assert "\n" not in str(told.value)
+    assert output.getvalue() == b""
+
+
+def test_text_that_begins_as_a_packer_does_is_text(tmp_path: Path) -> None:
+    for text in (b"(\n", b"(", b"\x1f\n", b"\x28\xb5/\n", "(µ\n".encode()):
+        assert len(through(tmp_path, text, "text")) == 1
+        with open_binary(tmp_path / "input", None) as file:
+            assert file.read() == text
+
+
+def test_a_pipe_with_a_name_is_read_as_it_comes(tmp_path: Path) -> None:
+    path, output = tmp_path / "pipe", io.BytesIO()
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(b"ab\ncd\n",))
+    writer.start()
+    with open_binary(path, None) as file:
+        translate_lines(Echo(), file, output)
+    writer.join()
+    assert output.getvalue() == b"AB\nCD\n"
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped", "plain", "nothing", "garbage behind"])
+def test_damaged_zst_is_told(damage: str, tmp_path: Path) -> None:
+    whole = PACKERS[".zst"](os.urandom(100_000) + b"ab\n" * 100)
+    data = {
+        "torn": whole[:-9],
+        "flipped": whole[:5_000] + bytes([whole[5_000] ^ 1]) + whole[5_001:],
+        "plain": b"ab\n",
+        "nothing": b"",
+        "garbage behind": whole + b"x",
+    }[damage]
+    (tmp_path / "in.zst").write_bytes(data)
+    with (
+        pytest.raises(UserError, match=r"in\.zst: damaged, or no Zstandard file"),
+        open_binary(tmp_path / "in.zst", None) as file,
+    ):
+        translate_lines(Echo(), file, io.BytesIO())
+
+
+def test_a_prefix_for_each_line_of_a_packed_file(tmp_path: Path) -> None:
+    (tmp_path / "begun").write_text("A\nC\n", encoding="utf-8")
+    form = Prefixed(choose_format(DecodingConfig(), "text"), tmp_path / "begun")
+    for ending, pack in PACKERS.items():
+        (tmp_path / f"in{ending}").write_bytes(pack(b"ab\ncd\n"))
+        with open_binary(tmp_path / f"in{ending}", None) as file:
+            items = [item for window in form.windows(file, Notices()) for item in window]
+        assert [entry.prefix for item in items for entry in item.document.entries] == ["A", "C"]
+
+
 @pytest.mark.parametrize("damage", ["torn", "flipped", "plain", "header alone", "nothing", "garbage behind"])
 def test_damaged_gzip_is_told(damage: str, tmp_path: Path) -> None:
     whole = gzip.compress(os.urandom(100_000) + b"ab\n" * 100)
@@ -284,14 +439,17 @@ def test_damaged_gzip_is_told(damage: str, tmp_path: Path) -> None:
         translate_lines(Echo(), file, io.BytesIO())
 
 
-def test_a_bomb_of_gzip_needs_no_memory(tmp_path: Path) -> None:
-    path = tmp_path / "bomb.gz"
-    with gzip.open(path, "wb") as file:
+@pytest.mark.parametrize("ending", PACKERS)
+def test_a_bomb_needs_no_memory(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"bomb{ending}"
+    with (gzip if ending == ".gz" else zstandard).open(path, "wb") as file:
         for _ in range(200):
             file.write(bytes(1_000_000))
     echo, output = Echo(), io.BytesIO()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with open_binary(path, None) as file:
         translate_lines(echo, file, output)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 120_000, "kB"
     assert echo.notices.cut == echo.notices.lines == 1
     assert len(output.getvalue()) <= MAX_LINE_BYTES + 1
 
@@ -332,6 +490,19 @@ def test_every_format_gives_the_same_translations(beam: int, size: int, trained:
     assert all(math.isfinite(one["score"]) for two in best for one in two)
 
 
+def test_files_named_for_their_format_need_no_option(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "copy a"}\n', encoding="utf-8")
+    (tmp_path / "rows.tsv.gz").write_bytes(gzip.compress(b"copy a\tx\n"))
+    done = toy.s2s("translate", "--input", tmp_path / "rows.jsonl", "--field", "text", cwd=trained)
+    assert (done.returncode, list(*objects(done.stdout.decode().splitlines()))) == (0, ["text", "translation"])
+    done = toy.s2s("translate", "--input", tmp_path / "rows.tsv.gz", "--output", tmp_path / "out", cwd=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    assert (tmp_path / "out").read_text("utf-8").startswith("copy a\tx\t")
+    plain = toy.s2s("translate", "--input", tmp_path / "rows.jsonl", "--format", "text", cwd=trained)
+    assert plain.returncode == 0
+    assert b'"translation"' not in plain.stdout
+
+
 def test_a_damaged_line_ends_in_exit_2_when_all_else_is_done(trained: Path, tmp_path: Path) -> None:
     data = b'{"source": "copy a"}\n{"source": \n{"source": "copy b"}\n'
     output = tmp_path / "out.jsonl"
@@ -361,6 +532,21 @@ def test_gzip_is_read_and_written(trained: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.decode().count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gz", "b.gz", "in.gz"]
+
+
+def test_the_command_reads_packed_files_and_refuses_packed_streams(trained: Path, tmp_path: Path) -> None:
+    data = "".join(f"{source}\n" for source in SOURCES).encode()
+    plain = toy.s2s("translate", cwd=trained, stdin=data)
+    (tmp_path / "in.zst").write_bytes(PACKERS[".zst"](data))
+    (tmp_path / "in.GZ").write_bytes(PACKERS[".gz"](data))
+    for name in ("in.zst", "in.GZ"):
+        done = toy.s2s("translate", "--input", tmp_path / name, "--output", tmp_path / "out.GZ", cwd=trained)
+        assert done.returncode == 0, done.stderr.decode()
+        assert gzip.decompress((tmp_path / "out.GZ").read_bytes()) == plain.stdout
+    for ending, pack in PACKERS.items():
+        done = toy.s2s("translate", cwd=trained, stdin=pack(data))
+        assert (done.returncode, done.stdout) == (2, b""), ending
+        assert b"-dc" in done.stderr and done.stderr.count(b"\n") == 1
 
 
 def test_mistakes_get_one_clear_line(trained: Path, tmp_path: Path) -> None:

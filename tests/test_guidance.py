@@ -408,7 +408,7 @@ def test_a_line_that_contradicts_loses_no_other(
     for number, (one, line) in enumerate(zip(found, lines, strict=True), 1):
         if "5" in line:
             error = {"source": line, "error": f"line {number}: {why}"}
-            assert one == {"text": "", "tsv": f"{line}\t", "jsonl": json.dumps(error)}[name]
+            assert one == {"text": "", "tsv": f"{line}\terror: line {number}: {why}", "jsonl": json.dumps(error)}[name]
     assert done.returncode == 2
     (told,) = [line for line in done.stderr.decode().splitlines() if "error" in line]
     assert f"40 of 100 lines could not be translated, all others were: mend them (line 2: {why})" in told

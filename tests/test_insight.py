@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -20,7 +21,7 @@ from s2s_cli.errors import UserError
 from s2s_cli.translate.attention_file import WRITERS, attention_file
 from s2s_cli.translate.entry import Translation
 from s2s_cli.translate.heat_map import heat_map
-from s2s_cli.translate.insight import Insight
+from s2s_cli.translate.insight import FIELDS, Insight
 from s2s_cli.translate.translator import Translator
 
 SAID = Translation(
@@ -69,6 +70,8 @@ def test_the_parts_stand_in_their_order() -> None:
     assert full.fields(SAID) == {
         "score": -0.5,
         "log_probability": -0.875,
+        "pieces": 3,
+        "perplexity": round(math.exp(0.875 / 3), 6),
         "tokens": [
             {"piece": "▁a", "score": -0.25},
             {"piece": "▁b c\u2028", "score": -0.5},
@@ -76,10 +79,16 @@ def test_the_parts_stand_in_their_order() -> None:
         ],
         "alignment": [[1, 0], [0, 1]],
     }
-    assert full.fields(BLANK) == {"score": 0.0, "log_probability": 0.0, "tokens": [], "alignment": []}
+    blank = {"score": 0.0, "log_probability": 0.0, "pieces": 0, "perplexity": 1.0, "tokens": [], "alignment": []}
+    assert full.fields(BLANK) == blank
     assert Insight().suffix(SAID) == ""
     assert Insight().fields(SAID) == {}
     assert Insight(alignment=True).suffix(SAID) == " ||| 1-0 0-1"
+
+
+def test_all_that_is_told_is_known_by_name() -> None:
+    full = Insight(total=True, tokens=True, alignment=True)
+    assert set(full.fields(replace(SAID, utility=50.0))) == set(FIELDS)
 
 
 def test_a_copy_is_aligned_along_the_diagonal(trained: Path) -> None:

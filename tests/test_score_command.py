@@ -13,7 +13,7 @@ import torch
 import toy
 
 from s2s_cli.forced import losses
-from s2s_cli.score.pairs import for_scoring
+from s2s_cli.score.pairs import Total, for_scoring, spells
 from s2s_cli.translate.entry import Entry, Translation
 from s2s_cli.translate.insight import Insight
 from s2s_cli.translate.translator import Translator
@@ -178,6 +178,49 @@ def test_what_translate_writes_as_json_lines_is_scored_as_it_was(trained: Path, 
         best = one["translations"][0] if n_best > 1 and one else one
         assert best.get("alignment", []) == scores["alignment"]
         assert best.get("log_probability", 0) == pytest.approx(scores["log_probability"], abs=1e-4)
+
+
+def test_tokens_of_another_translation_are_refused(trained: Path, tmp_path: Path) -> None:
+    tokens = [{"piece": piece} for piece in ("▁", "a", "</s>")]
+    rows = [{"source": "copy a", "translation": text, "tokens": tokens} for text in ("a", " a", "b")]
+    path = tmp_path / "said.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    done = toy.s2s("score", "-m", "runs/toy", "--target", path, "-o", tmp_path / "out", cwd=trained)
+    assert (done.returncode, done.stdout) == (2, b"")
+    (message,) = done.stderr.decode().splitlines()
+    assert "said.jsonl:3: its tokens do not spell its translation" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_tokens_that_stand_for_other_words_spell_them_all_the_same(trained: Path) -> None:
+    target = load(trained, "toy").tokenizer.target
+    unknown = target.specials.unk
+    (copy_a,) = target.encode(["copy a"])
+    for ids, text, expected in (
+        (copy_a, "copy a", True),
+        (copy_a, "copy\u3000a ", True),
+        (copy_a, "copy", False),
+        ([*copy_a, unknown], "copy a Ωmega", True),
+        ([unknown, *copy_a, unknown, *copy_a], "x copy a y z copy a", True),
+        ([unknown, *copy_a, unknown, *copy_a], "x copy a", False),
+        ([unknown, *copy_a], "copy b", False),
+        ([unknown, unknown], "", True),
+        ([], "", True),
+        ([], "a", False),
+        (target.encode(["½"])[0], "½", True),
+    ):
+        assert spells(target, ids, text) is expected, text
+
+
+def test_no_pairs_lose_nothing() -> None:
+    assert str(Total()) == "0 pairs, 0 pieces: log-probability 0.0000, loss 0.0000 nats a piece, perplexity 1.0000"
+    assert math.copysign(1, Total(pairs=1, pieces=1).as_json()["loss"]) == 1
+
+
+def test_each_translation_has_its_perplexity(trained: Path) -> None:
+    for one in scored(trained, "--source", "test.src", "--target", "test.tgt"):
+        assert one["pieces"] == len(one["tokens"])
+        assert one["perplexity"] == pytest.approx(math.exp(-one["log_probability"] / one["pieces"]), rel=1e-4)
 
 
 def test_features_are_scored(trained: Path) -> None:

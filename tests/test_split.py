@@ -117,6 +117,19 @@ def test_documents_within_json(tmp_path: Path) -> None:
     assert json.loads(line) == {"source": text, "translation": text.upper()}
 
 
+def test_a_document_of_windows_is_divided_into_the_same_lines(tmp_path: Path) -> None:
+    text = "Title\r\n\r\n- One. Two.\r\n  Three\r\n"
+    (line,) = through(tmp_path, json.dumps({"source": text}).encode(), "jsonl", split=True)
+    assert json.loads(line) == {"source": text, "translation": text.upper().replace("\r\n", "\n")}
+    (line,) = through(tmp_path, json.dumps({"source": "One.\r\nTwo."}).encode(), "jsonl")
+    assert json.loads(line)["translation"] == "ONE. TWO."
+
+
+def test_a_sentence_goes_on_over_no_line(tmp_path: Path) -> None:
+    text = "A man sleeps on\na bench."
+    assert divided(text) == (["A man sleeps on", "a bench."], ("", "\n", ""))
+
+
 def test_all_sentences_are_asked_the_same_but_only_the_first_has_the_prefix() -> None:
     divided = ENGLISH(Entry("A man. A dog. A cat.", force=("x",), prefix="y")).entries
     assert [(entry.force, entry.prefix) for entry in divided] == [(("x",), "y"), (("x",), ""), (("x",), "")]

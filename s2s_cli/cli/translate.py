@@ -40,7 +40,7 @@ SAME_RESULT = ("model", "input_", "output", "batch_size", "workers", "fresh")
         "s2s translate -m runs/shapes --input data/shapes/test.safetensors",
         "s2s translate --input article.txt --split --language de > translated.txt",
         "s2s translate --terminology terms.tsv --keep urls --keep numbers < input.txt > output.txt",
-        "s2s translate --input rows.jsonl.gz --format jsonl --field text --output out.jsonl.gz",
+        "s2s translate --input rows.jsonl.gz --field text --output out.jsonl.gz",
         "s2s translate --input big.txt --output big.out --workers auto",
     ),
 )
@@ -49,7 +49,7 @@ def translate(
     model: ModelsOption = None,
     input_: Annotated[
         Path | None,
-        typer.Option("--input", "-i", metavar="FILE", help="Default: standard input (of text). May be .gz."),
+        typer.Option("--input", "-i", metavar="FILE", help="Default: standard input (of text). May be .gz or .zst."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: standard output. May be .gz.")
@@ -59,14 +59,16 @@ def translate(
         typer.Option(
             "--format",
             metavar="NAME",
-            help="text; tsv: the first column, with a column added; jsonl: an object a line. Default: text.",
+            help="text; tsv: the first column, with a column added; jsonl: an object a line. Default: as the ending of "
+            "--input says (.tsv, .jsonl, packed or not), else text.",
         ),
     ] = None,
     field: Annotated[
         str | None, typer.Option(metavar="NAME", help="jsonl: the field that holds the source. Default: source.")
     ] = None,
     split: Annotated[
-        bool, typer.Option("--split", help="Divide lines into sentences, and keep the layout around them.")
+        bool,
+        typer.Option("--split", help="Divide lines into sentences (none goes on in the next line); keep the layout."),
     ] = False,
     language: Annotated[
         str | None, typer.Option(metavar="CODE", help="Of the source, for --split. Default: en.")
@@ -187,7 +189,14 @@ def translate(
             translator.wish(wishes)
             kind, shown = translator.tokenizer.source.config.kind, Insight(scores, scores, alignments)
             choose = partial(
-                choose_format, kind=kind, name=format_, field=field, split=split, language=language, shown=shown
+                choose_format,
+                kind=kind,
+                name=format_,
+                path=input_,
+                field=field,
+                split=split,
+                language=language,
+                shown=shown,
             )
             form = choose(translator.config)
             if prefix:

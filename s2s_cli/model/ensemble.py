@@ -7,13 +7,14 @@ are taken apart again at each step.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softmax
 
+from s2s_cli.model.attention import NoAttention
 from s2s_cli.model.interface import AttentionState, DecoderState, Memory, Step
 from s2s_cli.model.seq2seq import SearchModel
 
@@ -57,7 +58,7 @@ def _layout(memory: Memory, state: DecoderState) -> _Layout:
 
 
 class Ensemble:
-    """The mean of the members' predictions, and of their attention weights.
+    """The mean of the members' predictions, and of the attention weights of those that have attention.
 
     Args:
         members: models of the same vocabularies, made ready for search.
@@ -67,6 +68,8 @@ class Ensemble:
     def __init__(self, members: Sequence[SearchModel], combine: str) -> None:
         self.members = members
         self._combine = COMBINATIONS[combine]
+        looking = [not isinstance(member.model.decoder.attention, NoAttention) for member in members]
+        self._looking = looking if any(looking) else [True] * len(members)  # where none looks, the zeros stay zeros
         self._layouts: list[_Layout] = []
 
     def encode(self, source: Tensor, src_len_B: Tensor) -> tuple[Memory, DecoderState]:
@@ -80,7 +83,7 @@ class Ensemble:
         states, memories = _split_state(state, self._layouts), _split_memory(memory, self._layouts)
         parts = zip(self.members, states, memories, strict=True)
         steps = [member.step(tokens_BQ, own, looked_at) for member, own, looked_at in parts]
-        weights_BQS = torch.stack([step.weights_BQS for step in steps]).mean(0)
+        weights_BQS = torch.stack([step.weights_BQS for step in compress(steps, self._looking)]).mean(0)
         logits_BQV = self._combine([step.logits_BQV for step in steps])
         return Step(logits_BQV, weights_BQS, _join_states([step.state for step in steps]))
 

@@ -14,14 +14,14 @@ from s2s_cli.data.corpus import Source, read_lines, read_pairs
 from s2s_cli.data.features import FORMATS as FEATURES
 from s2s_cli.data.tokenizer import Vocabulary
 from s2s_cli.errors import UserError
-from s2s_cli.evaluate import perplexity
+from s2s_cli.forced import perplexity
 from s2s_cli.translate.attention_file import Watch
 from s2s_cli.translate.entry import Entry, Translation
+from s2s_cli.translate.formats import format_of
 from s2s_cli.translate.insight import SEPARATOR, Insight
 from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS
 from s2s_cli.translate.translator import Translator
 
-JSON_LINES = (".jsonl", ".jsonl.gz")
 _KEPT = (
     *("batch_size", "length_penalty", "normalization", "coverage_penalty"),
     *("max_source_length", "ensemble", "precision", "device"),
@@ -54,7 +54,7 @@ class Total:
 
     def as_json(self) -> dict[str, Any]:
         """With the loss in nats and the perplexity of a piece."""
-        loss = -self.log_probability / max(1, self.pieces)
+        loss = (0.0 - self.log_probability) / max(1, self.pieces)  # a bare minus would make -0 of 0
         return {**vars(self), "loss": loss, "perplexity": perplexity(loss)}
 
     def __str__(self) -> str:
@@ -116,7 +116,7 @@ class _Pair(NamedTuple):
 
 
 def _read(source: Path | None, target: Path, config: SourceConfig) -> Iterator[_Pair]:
-    in_json = target.name.endswith(JSON_LINES)
+    in_json = format_of(target) == "jsonl"
     if config.kind == "text" and source is not None and source.suffix in FEATURES:
         raise UserError(f"{source}: feature vectors, but this model reads lines of text (its source.kind is text)")
     if source is None and (config.kind == "features" or not in_json):
@@ -168,6 +168,44 @@ def _entries(pairs: Sequence[_Pair], target: Vocabulary) -> list[Entry]:
                 ) from None
             if target.specials.eos in ids:
                 raise UserError(f"{pair.where}: its tokens go on after {end}: give those of one translation")
+            if not spells(target, ids, pair.text):
+                raise UserError(
+                    f"{pair.where}: its tokens do not spell its translation, as if they were another one's: leave out "
+                    "`tokens`, and the text is tokenized anew"
+                )
         source = pair.source.translate(REPAIRS) if isinstance(pair.source, str) else pair.source
         entries.append(Entry(source, target=tuple(ids)))
     return entries
+
+
+def spells(target: Vocabulary, ids: Sequence[int], text: str) -> bool:
+    """Whether pieces are those of a text, white space aside: as it is, or as the vocabulary normalizes it; an unknown
+    piece may stand for anything."""
+    parts: list[list[int]] = [[]]
+    for piece in ids:
+        if piece == target.specials.unk:
+            parts.append([])
+        else:
+            parts[-1].append(piece)
+    said = [_bare(target.decode(part)) for part in parts]
+    return any(_holds(said, _bare(form)) for form in (text, target.decode(*target.encode([text]))))
+
+
+def _holds(parts: Sequence[str], text: str) -> bool:
+    """Whether a text is made of these parts in their order, with anything between them."""
+    first, *inner = parts
+    if not inner:
+        return text == first
+    last, at = inner.pop(), len(first)
+    end = len(text) - len(last)
+    if at > end or not (text.startswith(first) and text.endswith(last)):
+        return False
+    for part in inner:
+        at = text.find(part, at, end) + len(part)
+        if at < len(part):
+            return False
+    return True
+
+
+def _bare(text: str) -> str:
+    return "".join(text.translate(REPAIRS).split())

@@ -24,8 +24,8 @@ from s2s_cli.data.tokenizer import fingerprint
 from s2s_cli.dispatch import Dispatcher
 from s2s_cli.distributed import own_device
 from s2s_cli.errors import UserError
-from s2s_cli.evaluate import Score, mean_interval, perplexity
-from s2s_cli.forced import attention_maps, losses, mean_loss
+from s2s_cli.evaluate import Score, mean_interval
+from s2s_cli.forced import attention_maps, losses, mean_loss, perplexity
 from s2s_cli.run import find_model, read_metrics
 from s2s_cli.score.cache import TranslationCache
 from s2s_cli.score.testset import TestSet, digest

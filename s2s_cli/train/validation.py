@@ -6,8 +6,8 @@ import torch
 
 from s2s_cli.config import DecodingConfig
 from s2s_cli.data.shares import divide
-from s2s_cli.evaluate import compute_scores, perplexity
-from s2s_cli.forced import losses
+from s2s_cli.evaluate import compute_scores
+from s2s_cli.forced import losses, perplexity
 from s2s_cli.signals import StopRequest
 from s2s_cli.train.parts import Parts
 from s2s_cli.translate.translator import Translator

@@ -133,7 +133,7 @@ def translate_to_file(
 
 def _grow(part: Part, answers: Iterator[Answer], notices: Notices, speed: _Speed, watcher: Watcher) -> None:
     """Adds answers to what is begun, and ends it."""
-    encode = _compressed if part.path.suffix == ".gz" else bytes
+    encode = _compressed if part.path.suffix.lower() == ".gz" else bytes
     try:
         with watcher.translating():
             for found in answers:

@@ -12,6 +12,7 @@ from s2s_cli.config import DecodingConfig
 from s2s_cli.data.corpus import Source
 from s2s_cli.data.words import Words
 from s2s_cli.errors import UserError
+from s2s_cli.forced import perplexity
 
 MAX_LINE_BYTES = 1_000_000
 
@@ -81,6 +82,11 @@ class Translation:
     def length(self) -> int:
         """Target pieces, the end of sentence included; 0 for a blank line."""
         return len(self.token_scores)
+
+    @property
+    def perplexity(self) -> float:
+        """Of a piece, the end of sentence included; 1 for a blank line."""
+        return perplexity(-self.log_probability / max(1, self.length))
 
 
 @dataclass

@@ -13,17 +13,22 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 from s2s_cli.config import DecodingConfig
 from s2s_cli.data.features import FeatureSequences, Vectors
 from s2s_cli.errors import UserError, suggest
+from s2s_cli.files import UNPACKERS, refuse_packed
 from s2s_cli.translate.documents import NOTHING, Divide, Document, Splitter, Whole, whole
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
-from s2s_cli.translate.insight import Insight
+from s2s_cli.translate.insight import FIELDS, Insight
 from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS, count_lines, read_windows, repair
 from s2s_cli.translate.objects import Member, read_object, write_object
 from s2s_cli.translate.wishes import read_lines
 
 FIELD = "source"
-_ADDED = ("translation", "translations", "error")
+_TRANSLATIONS = ("translation", "translations")
+_ADDED = (*_TRANSLATIONS, "error", *FIELDS)
+"""Fields of JSON Lines that are written here."""
 
 TEXT_ALONE = Insight()
+
+_TOO_LONG = f"longer than {MAX_LINE_BYTES:,} bytes"
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -85,6 +90,8 @@ class _Items(ABC):
             return
         done = 0
         for window in read_windows(source):
+            if not done:
+                refuse_packed(window[0])
             notices.add(bytes=sum(map(len, window)) + len(window))
             yield [self.line(number, line, notices) for number, line in enumerate(window, done + 1)]
             done += len(window)
@@ -116,25 +123,30 @@ class Text(_Items):
 
 
 class Tsv(_Items):
-    """Lines of which the first column is translated: a column is added, and with `n_best` over one also its figures."""
+    """Lines of which the first column is translated: a column is added, with `n_best` over one also its figures, and
+    what else is told in further ones. A line too long to be held, so that columns would be lost, gets an error there.
+    """
 
     def render(self, index: int, item: Item, translations: Sequence[list[Translation]]) -> str:
+        if item.error:
+            return f"{item.given}\terror: {item.error}\n" * self.style.n_best
         return "".join(f"{item.given}\t{self._told(one)}\n" for one in self.style.best(item, translations))
 
     def _told(self, translation: Translation) -> str:
-        text = translation.text.replace("\t", " ")
-        if self.style.n_best > 1:
-            text = "\t".join([text, *_ranked_by(translation)])
-        return text + self.style.shown.suffix(translation)
+        figures = _ranked_by(translation) if self.style.n_best > 1 else ()
+        return "\t".join([translation.text.replace("\t", " "), *figures, *self.style.shown.parts(translation)])
 
     def line(self, number: int, line: bytes, notices: Notices) -> Item:
+        if len(line) > MAX_LINE_BYTES:
+            return Item("", NOTHING, f"line {number}: {_TOO_LONG}")
         entry = _repaired(line, notices)
         source, _, _ = str(entry.source).partition("\t")
-        return Item(entry.source, self.style.divide(Entry(source, cut=entry.cut)))
+        return Item(entry.source, self.style.divide(Entry(source)))
 
 
 class JsonLines(_Items):
-    """An object a line: to its fields a `translation` is added, and with `n_best` over one the `translations`.
+    """An object a line: to its fields a `translation` is added, and with `n_best` over one the `translations`, in the
+    place of those of an earlier run.
 
     What cannot be read gets an `error` instead; a blank line stays blank.
     """
@@ -161,17 +173,23 @@ class JsonLines(_Items):
             return Item(None, NOTHING)
         try:
             if len(line) > MAX_LINE_BYTES:
-                raise ValueError(f"longer than {MAX_LINE_BYTES:,} bytes")
+                raise ValueError(_TOO_LONG)
             text = line.decode("utf-8", errors="replace").removeprefix("\ufeff")
-            members = read_object(text)
+            members = _as_given(read_object(text))
             source = _text(members, self.style.field)
-            entry = _asked(source.translate(REPAIRS), members)
+            entry = _asked(source.replace("\r\n", "\n").translate(REPAIRS), members)
         except ValueError as error:
             said = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else error
             return Item(members, NOTHING, f"line {number}: {said}")
         if text.encode() != line or entry.source != source:
             notices.add(repaired=1)
         return Item(members, self.style.divide(entry))
+
+
+def _as_given(members: Mapping[str, Member]) -> dict[str, Member]:
+    """An object without what an earlier run added: figures, too, where there is a translation that they belong to."""
+    old = _ADDED if any(name in members for name in _TRANSLATIONS) else ("error",)
+    return {name: member for name, member in members.items() if name not in old}
 
 
 def _vectors(index: int, vectors: Vectors) -> Item:
@@ -232,6 +250,15 @@ def _asked(source: str, members: Mapping[str, Member]) -> Entry:
 
 
 FORMATS: dict[str, Callable[[Style], Format]] = {"text": Text, "tsv": Tsv, "jsonl": JsonLines}
+_ENDINGS = {".tsv": "tsv", ".jsonl": "jsonl"}
+
+
+def format_of(path: Path | None) -> str:
+    """What the ending of a file's name, packed or not, says that it holds: text, where it says nothing."""
+    if path is None:
+        return "text"
+    unpacked = path.with_suffix("") if path.suffix.lower() in UNPACKERS else path
+    return _ENDINGS.get(unpacked.suffix.lower(), "text")
 
 
 class Prefixed:
@@ -279,6 +306,7 @@ def choose_format(
     kind: str,
     *,
     name: str | None = None,
+    path: Path | None = None,
     field: str | None = None,
     split: bool = False,
     language: str | None = None,
@@ -289,7 +317,8 @@ def choose_format(
     Args:
         config: how to decode.
         kind: of the sources, `text` or `features`.
-        name: in FORMATS; default: text.
+        name: in FORMATS; default: what the path's ending says, of feature vectors text.
+        path: of the file that is read, if it is one.
         field: JSON Lines: that holds the source; default: `source`.
         split: divide text into sentences.
         language: of the text that is divided; default: English.
@@ -298,7 +327,8 @@ def choose_format(
     Raises:
         UserError: where there is no such format, options contradict each other, or the splitter's library is missing.
     """
-    name = "text" if name is None else name
+    if name is None:
+        name = format_of(path) if kind == "text" else "text"
     if name not in FORMATS:
         raise UserError(f"--format {name}: {suggest(name, FORMATS)}")
     features, n_best = kind == "features", config.n_best

@@ -12,6 +12,8 @@ from s2s_cli.translate.entry import Translation
 from s2s_cli.translate.lines import REPAIRS
 
 SEPARATOR = " ||| "
+FIELDS = ("score", "utility", "log_probability", "pieces", "perplexity", "tokens", "alignment")
+"""Whatever is told in JSON."""
 _DIGITS = 6
 
 
@@ -20,7 +22,8 @@ class Insight:
     """What to tell, always in this order: the log-probability, that of each piece, and the alignment."""
 
     total: bool = False
-    """The log-probability of the whole, in nats, the end of sentence included."""
+    """The log-probability of the whole, in nats, the end of sentence included; in JSON also its pieces, the perplexity
+    of one, and what it is ranked by."""
     tokens: bool = False
     """The log-probability of each piece and of the end of sentence."""
     alignment: bool = False
@@ -32,6 +35,8 @@ class Insight:
         if self.total:
             found |= {name: round(figure, _DIGITS) for name, figure in translation.ranked_by.items()}
             found["log_probability"] = round(translation.log_probability, _DIGITS)
+            found["pieces"] = translation.length
+            found["perplexity"] = round(translation.perplexity, _DIGITS)
         if self.tokens:
             found["tokens"] = [
                 {"piece": piece, "score": round(score, _DIGITS)}

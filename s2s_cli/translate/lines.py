@@ -9,6 +9,7 @@ from functools import partial
 from gzip import GzipFile
 from typing import BinaryIO
 
+from s2s_cli.files import is_unpacking
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry
 
 FIRST_WINDOW, LAST_WINDOW = 64, 1024  # lines translated together: few at first, so that output comes early
@@ -42,7 +43,7 @@ def read_windows(source: BinaryIO) -> Iterator[list[bytes]]:
     size = FIRST_WINDOW
     lines: list[bytes] = []
     rest = b""
-    read = source.read1 if isinstance(source, GzipFile) else partial(os.read, descriptor)
+    read = source.read1 if is_unpacking(source) else partial(os.read, descriptor)
     while chunk := read(READ_BYTES):
         first, *others = chunk.split(b"\n")
         rest = (rest + first)[: MAX_LINE_BYTES + 1]
@@ -61,7 +62,10 @@ def read_windows(source: BinaryIO) -> Iterator[list[bytes]]:
 
 
 def count_lines(source: BinaryIO) -> int | None:
-    """How many lines of a file are still to come; of a pipe nobody knows. They can be read afterwards."""
+    """How many lines of a file are still to come; of a pipe, or one file that cannot be unpacked twice, nobody knows.
+    They can be read afterwards."""
+    if not source.seekable():
+        return None
     try:
         here = os.lseek(source.fileno(), 0, os.SEEK_CUR)
     except OSError:

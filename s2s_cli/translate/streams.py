@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from gzip import GzipFile
 from itertools import chain, islice, product
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -14,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 from s2s_cli.data.features import FORMATS as FEATURE_FILES
 from s2s_cli.data.features import FeatureSequences, open_features
 from s2s_cli.errors import UserError
-from s2s_cli.files import open_binary
+from s2s_cli.files import is_unpacking, open_binary
 from s2s_cli.translate.attention_file import Watch
 from s2s_cli.translate.documents import Given
 from s2s_cli.translate.entry import Notices, Refused, Translation
@@ -176,6 +175,6 @@ def _share(source: BinaryIO | FeatureSequences, items: int, bytes_: int) -> floa
     size = os.fstat(source.fileno()).st_size
     if not size:  # a pipe has none
         return None
-    if isinstance(source, GzipFile):
+    if is_unpacking(source):
         bytes_ = os.lseek(source.fileno(), 0, os.SEEK_CUR)
     return min(1.0, bytes_ / size)
