@@ -127,6 +127,13 @@ class DecodingConfig(Section):
             return self.hypotheses
         return (self.beam_groups or self.beam) if self.search == "diverse" else 1
 
+    def room_for(self, n_best: int) -> dict[str, int]:
+        """What to raise, and to what, so that the search keeps so many hypotheses; nothing where it does."""
+        if self.search == "sampling":
+            return {"samples": n_best} if self.samples and n_best > self.samples else {}
+        groups = self.beam_groups or 1
+        return {"beam": -(-n_best // groups) * groups} if n_best > self.beam else {}
+
     def for_search(self, search: object) -> Self:
         """The same, to be changed to another search, or to None: without what has no use there, n_best and mbr."""
         if search in (None, self.search):

@@ -152,7 +152,7 @@ def translate(
     from s2s_cli.translate.formats import Prefixed, choose_format
     from s2s_cli.translate.insight import Insight
     from s2s_cli.translate.machines import divided, refuse_alone
-    from s2s_cli.translate.prompt import Prompt, is_wanted
+    from s2s_cli.translate.prompt import Prompt, is_wanted, refuse_ignored
     from s2s_cli.translate.streams import translate_file
     from s2s_cli.translate.translator import Translator
     from s2s_cli.translate.watches import watching
@@ -182,6 +182,9 @@ def translate(
             load = partial(Translator.load, *(checkpoint for _, checkpoint in models), **keys)
             translator = load()
             translator.wish(wishes)
+            asks = is_wanted(translator, input_)
+            if asks:
+                refuse_ignored(prefix, workers)
             kind, shown = translator.tokenizer.source.config.kind, Insight(scores, scores, alignments)
             choose = partial(
                 choose_format, kind=kind, name=format_, field=field, split=split, language=language, shown=shown
@@ -216,7 +219,7 @@ def translate(
             )
         else:
             with replaced_when_done(output, sys.stdout) as file, packed_where_named(output, file) as target:
-                if is_wanted(translator, input_):
+                if asks:
                     Prompt(translator, target, choose, watches).run()
                 else:
                     translate_file(translator, input_, target, form, work)
