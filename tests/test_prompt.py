@@ -91,6 +91,7 @@ def test_samples_and_groups_are_raised_too(tmp_path: Path, state: dict[str, str]
         own.ask(LINE)
         found = own.ask(":n 3")
         assert "samples is now 3" in found and len(rows(found)) == 3
+        assert "beam has no use with search sampling" in own.ask(":beam 5")
 
 
 def test_a_line_that_contradicts_what_is_asked_ends_nothing(tmp_path: Path, state: dict[str, str]) -> None:
@@ -106,7 +107,7 @@ def test_a_line_that_contradicts_what_is_asked_ends_nothing(tmp_path: Path, stat
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [(("--prefix", "prefixes"), "name the file with --input"), (("--workers", 2), "by one process")],
+    [(("--prefix", "prefixes"), "name the file with --input"), (("--workers", 2), "one process")],
     ids=str,
 )
 def test_options_that_say_nothing_to_typed_lines_are_refused(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import toy
 
-from s2s_cli.config_decoding import _LOOKED_AT_BY
+from s2s_cli.config_decoding import _LOOKED_AT_BY, DecodingConfig
 from s2s_cli.errors import UserError
 from s2s_cli.search.searches import SEARCHES
 
@@ -171,6 +171,48 @@ def test_what_a_search_does_not_look_at_is_refused(search: str, key: str, runs: 
     told = refusal(runs, "--search", search, f"--{key.replace('_', '-')}", OTHER[key])
     searches = " or ".join(_LOOKED_AT_BY[key])
     assert told == f"decoding: {key} has no use with search {search}: leave it out, or set search to {searches}"
+
+
+@pytest.mark.parametrize(("search", "key"), USELESS)
+def test_that_it_is_given_counts_and_not_its_value(search: str, key: str, runs: Path) -> None:
+    default = DecodingConfig.model_fields[key].default
+    told = refusal(runs, "--search", search, f"--{key.replace('_', '-')}", OTHER[key] if default is None else default)
+    assert f"{key} has no use with search {search}" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--normalization", "none", "--length-penalty", 1), "set normalization to gnmt"),
+        (("--search", "diverse", "--beam", 1), "raise beam, or set search to beam"),
+        (("--ensemble", "probabilities"), "ensemble has no use with one model"),
+    ],
+    ids=str,
+)
+def test_what_is_given_and_has_no_use_is_refused(options: tuple[object, ...], words: str, runs: Path) -> None:
+    assert words in refusal(runs, *options)
+
+
+def test_the_other_commands_refuse_what_has_no_use_too(runs: Path) -> None:
+    model, source, target = ("-m", runs / "runs" / "sampling"), runs / "test.src", runs / "test.tgt"
+    evaluate = "evaluate", *model, "--beam", 5, "--source", source, "--reference", target
+    score = "score", *model, "--ensemble", "probabilities", "--source", source, "--target", target
+    plot = "plot", "attention", *model, *model, "--text", "copy a", "-o", runs / "map.svg"
+    for command, words in (
+        (evaluate, "beam has no use with search sampling"),
+        (score, "ensemble has no use with one model"),
+        (plot, "--model: given twice"),
+        (("evaluate", *model, *model), "--model: given twice"),
+        (("plot", "curve", *model, "--test", "a", "--test", "b", "-o", runs / "map.svg"), "--test: given twice"),
+    ):
+        error = toy.invoke(*command)
+        assert isinstance(error, UserError) and words in str(error), command
+
+
+def test_a_config_may_list_what_has_no_use_as_it_is_by_default() -> None:
+    listed = DecodingConfig(normalization="none").model_dump()
+    assert DecodingConfig.model_validate(listed).model_dump() == listed
+    DecodingConfig(search="diverse", beam=1)
 
 
 TO_FILE = ("--output", "out")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from s2s_cli.cli.app import BatchOption, BeamOption, ModelOption, app, examples, say
+from s2s_cli.cli.app import BatchOption, BeamOption, ModelOption, OfOneModel, app, examples, say
 from s2s_cli.errors import GATE_MISSED, UserError
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 @app.command(
+    cls=OfOneModel,
     short_help="Score a model, or files of translations, and judge them.",
     epilog=examples(
         "s2s evaluate --min bleu=30",

@@ -41,7 +41,7 @@ def refuse_ignored(prefix: Path | None, workers: str) -> None:
         )
     if workers not in ("1", "auto"):
         raise UserError(
-            f"--workers {workers}: what is typed is translated by one process: leave it out, or name a file with --input"
+            f"--workers {workers}: typed lines are translated by one process: leave it out, or name a file with --input"
         )
 
 
@@ -161,6 +161,7 @@ class Prompt:
             raise UserError(f"{key}: give a whole number, not {value}")
         room = config.room_for(int(value)) if key == "n_best" else {}
         changed = change(config, {**room, key: int(value)}, "decoding")
+        changed.check_given([key])
         self._form, self.translator.config = self._choose(changed), changed
         for name, number in room.items():
             self._say(f"{name} is now {number}, so that it holds so many")

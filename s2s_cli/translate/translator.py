@@ -87,12 +87,16 @@ class Translator:
             changes: keys of the run's decoding section to change; None leaves one as it is.
 
         Raises:
-            UserError: where there is no such run, one is damaged, the vocabularies differ, or a change is not allowed.
+            UserError: where there is no such run, one is damaged, the vocabularies differ, or a change is not allowed,
+                or has no use.
         """
         run, checkpoint = find_model(None if path is None else Path(path))
         config, tokenizer, model = load_model(run, checkpoint)
         given = {name: value for name, value in changes.items() if value is not None}
         decoding = change(config.decoding.for_search(given.get("search")), given, "decoding")
+        decoding.check_given(given)
+        if "ensemble" in given and not others:
+            raise UserError("ensemble has no use with one model: leave it out, or name several models")
         device = choose_device(decoding.device)
         if device.type == "cpu":
             keep_freed_memory()
