@@ -263,6 +263,38 @@ def test_options_that_contradict_each_other_or_the_model_are_refused(
     assert not any(Path(name).exists() for name in ("out", "out.part", "a.npz"))
 
 
+def test_no_output_overwrites_what_is_read(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = (runs / "test.src").read_bytes()
+    given = dict.fromkeys(("in", "ref", "in.jsonl", "terms", "prefixes"), lines) | {"terms": b"a\tb\n"}
+    for name, content in given.items():
+        Path(name).write_bytes(content)
+    Path("link").symlink_to("in")
+    Path("same").hardlink_to("in")
+    model = "-m", runs / "runs" / "plain"
+    translate, score, evaluate = (("translate", *model), ("score", *model), ("evaluate", *model))
+    pair = "--source", "in", "--reference", "ref"
+    for command, words in (
+        ((*translate, "-i", "in", "-o", "in"), "--input and --output"),
+        ((*translate, "-i", "in", "-o", "./link"), "--input and --output"),
+        ((*translate, "-i", "link", "-o", "in"), "--input and --output"),
+        ((*translate, "-i", "same", "-o", "in"), "--input and --output"),
+        ((*translate, "-i", "in.jsonl", "--attention", "in.jsonl"), "--input and --attention"),
+        ((*translate, "-i", "in", "-o", "prefixes", "--prefix", "prefixes"), "--prefix and --output"),
+        ((*translate, "-i", "in", "-o", "terms", "--terminology", "terms"), "--terminology and --output"),
+        ((*score, "--source", "in", "--target", "ref", "-o", "in"), "--source and --output"),
+        ((*score, "--source", "in", "--target", "ref", "--json", "ref"), "--target and --json"),
+        ((*evaluate, *pair, "--output", "in"), "--source and --output"),
+        ((*evaluate, *pair, "--report", "ref"), "--reference and --report"),
+        (("evaluate", "--hypothesis", "a=in", "--reference", "ref", "--json", "in"), "--hypothesis and --json"),
+        ((*evaluate, "--output", runs / "test.tgt"), "test set test and --output"),
+    ):
+        error = toy.invoke(*command)
+        assert isinstance(error, UserError) and words in str(error), command
+    assert {name: Path(name).read_bytes() for name in given} == given
+    assert toy.invoke(*translate, "-i", "/dev/null", "-o", "/dev/null") is None, "a device holds nothing"
+
+
 def test_the_command_itself(runs: Path) -> None:
     options = "translate", "-m", "runs/plain", "--search", "sampling", "--samples", 3
     done = toy.s2s(*options, "--n-best", 3, cwd=runs, stdin=LINES)

@@ -103,7 +103,7 @@ def evaluate(
 
     if fail_on not in (None, "regression"):
         raise UserError(f"--fail-on {fail_on}: {suggest(fail_on, ['regression'])}")
-    from s2s_cli.score.evaluator import Evaluator
+    from s2s_cli.score.evaluator import Evaluator, named_file
     from s2s_cli.score.request import Request
 
     request = Request(
@@ -153,8 +153,14 @@ def evaluate(
         workers = dispatcher.workers
         with workers.in_turn():
             written = {"--json": None if json_ in (None, "-") else Path(json_ or ""), "--junit": junit}
-            check_destinations({**written, "--report": report, "--output": output})
+            written |= {"--report": report, "--output": output}
+            read = [("--hypothesis", named_file(text).path) for text in request.hypothesis]
+            read += [("--reference", path) for path in request.reference]
+            check_destinations(written, [*read, ("--source", source)])
             evaluator = Evaluator(request, say if workers.first else lambda _: None, dispatcher)
+            check_destinations(
+                written, [(f"test set {test.name}", path) for test in evaluator.tests for path in test.paths]
+            )
         translated = evaluator.translate()
         passed = True
         with workers.together(patient=True):

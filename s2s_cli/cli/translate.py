@@ -166,7 +166,8 @@ def translate(
                 end_quietly_on_closed_pipe()
             else:
                 refuse_alone(input_, output, looks=show_attention or bool(attention), processes=workers, fresh=fresh)
-            check_destinations({"--output": output, "--attention": attention})
+            read = [("--input", input_), ("--prefix", prefix), ("--terminology", terminology)]
+            check_destinations({"--output": output, "--attention": attention}, read)
             if prefix and split:
                 raise UserError("--prefix gives whole lines, and --split divides them: leave one out")
             wishes = Wishes(
