@@ -150,7 +150,13 @@ class Translator:
         Where an entry has its translation already, that is scored.
 
         Several threads may call it at once.
+
+        Raises:
+            UserError: where what is asked of one contradicts itself.
+            TypeError: where one line is given in place of several.
         """
+        if isinstance(sources, str | bytes):
+            raise TypeError("translate takes a list of lines: give [line], or call translate_one(line)")
         entries = [source if isinstance(source, Entry) else Entry(source) for source in sources]
         numbers: dict[Entry, int] = {}
         numbered = [numbers.setdefault(entry, len(numbers)) for entry in entries]  # equal ones are translated once
@@ -167,7 +173,7 @@ class Translator:
                     raise Refused(str(error), numbered.index(number)) from None
                 asked[number] = _Asked(row, guidance, guide.limit(row, guidance))
         blank = [Translation("", 0.0, utility=0.0 if self.config.mbr else None)] * self.config.n_best
-        found, ended = [blank] * len(unique), [False] * len(unique)
+        found, ended, ratio = [blank] * len(unique), [False] * len(unique), [False] * len(unique)
         model = self._made_ready(self.config.hypotheses * sum(len(one.row) for one in asked.values()))
         order = sorted(asked, key=lambda number: -len(asked[number].row))
         for number, hypotheses in zip(order, self._decode(model, [asked[number] for number in order]), strict=True):
@@ -175,8 +181,10 @@ class Translator:
             if self.config.mbr:
                 best = by_utility(best)
             found[number], ended[number] = best[: self.config.n_best], best[0].length >= self.config.max_length
-        cuts, ends = (sum(which[number] for number in numbered) for which in (cut, ended))
-        self.notices.add(sources=len(entries), cut=cuts, ended=ends)
+            at_limit = unique[number].target is None and best[0].length >= asked[number].limit
+            ratio[number] = at_limit and not ended[number]
+        cuts, ends, ratios = (sum(which[number] for number in numbered) for which in (cut, ended, ratio))
+        self.notices.add(sources=len(entries), cut=cuts, ended=ends, ended_by_ratio=ratios)
         return [found[number] for number in numbered]
 
     def translate_one(self, source: Source | Entry) -> Translation:
