@@ -66,7 +66,7 @@ ModelsOption = Annotated[
         "--model",
         "-m",
         metavar="DIR",
-        help="Run directory, or one of its checkpoints. Repeated: an ensemble. Default: as for s2s evaluate.",
+        help="Run directory, or one of its checkpoints. Repeated: an ensemble. Default: $S2S_MODEL, else the latest.",
         show_default=False,
     ),
 ]
