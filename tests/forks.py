@@ -11,7 +11,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +34,25 @@ def server() -> Any:
 def s2s(
     arguments: Sequence[str], cwd: Path, stdin: bytes, timeout: float, environment: Mapping[str, str]
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs `s2s`, as `subprocess.run` does; its streams are files."""
+    """Runs `s2s`, as `subprocess.run` does: its input is a pipe, its output files."""
     with tempfile.TemporaryDirectory() as place:
         streams = [Path(place) / name for name in ("stdin", "stdout", "stderr")]
-        streams[0].write_bytes(stdin)
+        os.mkfifo(streams[0])
         target = (list(arguments), str(cwd), dict(environment), list(map(str, streams)))
         process = server().Process(target=_run, args=target)
         process.start()
+        threading.Thread(target=_feed, args=(streams[0], stdin), daemon=True).start()
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
             raise subprocess.TimeoutExpired(["s2s", *arguments], timeout)
         output, told = (stream.read_bytes() for stream in streams[1:])
         return subprocess.CompletedProcess(["s2s", *arguments], process.exitcode, output, told)
+
+
+def _feed(pipe: Path, data: bytes) -> None:
+    with suppress(BrokenPipeError), open(pipe, "wb") as file:
+        file.write(data)
 
 
 def _run(arguments: list[str], cwd: str, environment: dict[str, str], streams: list[str]) -> None:

@@ -126,7 +126,7 @@ def test_a_damaged_line_loses_no_other(tmp_path: Path) -> None:
     assert found[8] == {"text": "ab"}, "what could be read stands there"
     assert echo.notices.damaged == len(DAMAGED)
     assert echo.notices.lines == 2 * len(DAMAGED)
-    with pytest.raises(UserError, match=f"{len(DAMAGED)} of {2 * len(DAMAGED)} lines could not be read"):
+    with pytest.raises(UserError, match=f"{len(DAMAGED)} of {2 * len(DAMAGED)} lines could not be translated"):
         echo.notices.refuse_damaged()
     Notices(lines=3).refuse_damaged()
 
@@ -338,7 +338,7 @@ def test_a_damaged_line_ends_in_exit_2_when_all_else_is_done(trained: Path, tmp_
     done = toy.s2s("translate", "--format", "jsonl", "--output", output, cwd=trained, stdin=data)
     assert done.returncode == 2
     assert done.stderr.decode().count("\n") == 1
-    assert b"1 of 3 lines could not be read" in done.stderr
+    assert b"1 of 3 lines could not be translated" in done.stderr
     first, bad, last = objects(output.read_text("utf-8").splitlines())
     assert "translation" in first
     assert "translation" in last

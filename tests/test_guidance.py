@@ -269,7 +269,7 @@ def test_the_command(run: Path) -> None:
         (("--prefix", "short", "--split"), "copy a\n", "leave one out"),
         (("--keep-pattern", "x*"), "copy a\n", "empty text"),
         (("--terminology", "nowhere"), "copy a\n", "cannot read it"),
-        (("--format", "jsonl"), '{"source": "a"}\n{"source": "a", "force": "a", "forbid": "a"}\n', "line 2: 'a' is"),
+        (("--format", "jsonl"), '{"source": "a"}\n{"source": "a", "force": "a", "forbid": "a"}\n', "(line 2: 'a' is"),
     ],
 )
 def test_the_command_refuses(arguments: tuple[str, ...], stdin: str, words: str, run: Path) -> None:
@@ -278,6 +278,34 @@ def test_the_command_refuses(arguments: tuple[str, ...], stdin: str, words: str,
     assert done.returncode == 2
     (line,) = done.stderr.decode().splitlines()
     assert words in line
+
+
+@pytest.mark.parametrize("name", ["text", "tsv", "jsonl"])
+@pytest.mark.parametrize("options", [(), ("--output",), ("--workers", 2, "--output")], ids=str)
+def test_a_line_that_contradicts_loses_no_other(
+    options: tuple[object, ...], name: str, run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    lines = ["copy a", "copy 5", "copy b", "reverse 5 a", "reverse a b"] * 20
+    given = [json.dumps({"source": line}) if name == "jsonl" else line for line in lines]
+    (run / "in").write_text("".join(f"{line}\n" for line in given))
+    (run / "good").write_text("".join(f"{line}\n" for line in given if "5" not in line))
+    command = ("translate", "--format", name, "--input")
+    good = toy.s2s(*command, "good", cwd=run).stdout.decode().splitlines()
+    wishes = ("--keep", "numbers", "--forbid", "5")
+    done = toy.s2s(*command, "in", *wishes, *options, *([out] if options else []), cwd=run)
+    found = (out.read_bytes() if options else done.stdout).decode().splitlines()
+    assert len(found) == len(lines)
+    assert [one for one, line in zip(found, lines, strict=True) if "5" not in line] == good
+    why = "'5' is forced (or kept), but '5' in it is forbidden: drop one of them"
+    for number, (one, line) in enumerate(zip(found, lines, strict=True), 1):
+        if "5" in line:
+            error = {"source": line, "error": f"line {number}: {why}"}
+            assert one == {"text": "", "tsv": f"{line}\t", "jsonl": json.dumps(error)}[name]
+    assert done.returncode == 2
+    (told,) = [line for line in done.stderr.decode().splitlines() if "error" in line]
+    assert f"40 of 100 lines could not be translated, all others were: mend them (line 2: {why})" in told
+    assert list(tmp_path.iterdir()) == ([out] if options else [])
 
 
 @pytest.mark.parametrize("name", ["in", "in.gz"])

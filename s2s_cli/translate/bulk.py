@@ -138,7 +138,7 @@ def _grow(part: Part, answers: Iterator[Answer], notices: Notices, speed: _Speed
         with watcher.translating():
             for found in answers:
                 part.append(encode(found.output), found.items, found.counts)
-                notices.add(**found.counts)
+                notices.add(found.why, **found.counts)
                 watcher.translated(*speed.figures(found.items, found.share))
     except (Stopped, RunFailed) as error:
         if part.whole.items:

@@ -48,6 +48,16 @@ class Whole(NamedTuple):
         return translations[0]
 
 
+class Given(NamedTuple):
+    """A text of which nothing is translated."""
+
+    found: list[Translation]
+    entries: tuple[()] = ()
+
+    def join(self, translations: Sequence[list[Translation]]) -> list[Translation]:
+        return self.found
+
+
 def whole(entry: Entry) -> Document:
     """A text as one sentence: a line feed within is white space, as any other."""
     if isinstance(entry.source, str) and "\n" in entry.source:

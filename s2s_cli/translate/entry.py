@@ -34,12 +34,12 @@ class Entry:
 
 
 class Refused(UserError):
-    """What is asked of one entry contradicts itself."""
+    """What is asked of some entries contradicts itself."""
 
-    def __init__(self, message: str, place: int) -> None:
-        super().__init__(message)
-        self.place = place
-        """Of the entry, among those given."""
+    def __init__(self, messages: dict[int, str]) -> None:
+        super().__init__(next(iter(messages.values())))
+        self.messages = messages
+        """Why, by the places of the entries among those given."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,9 @@ class Translation:
 class Notices:
     """Counts of what was done to the input, by any number of threads."""
 
+    why: str = field(default="", init=False)
+    """The first of what was damaged, in words."""
+
     lines: int = 0
     """Of the input, or items."""
     bytes: int = 0
@@ -95,6 +98,7 @@ class Notices:
     """What was translated; the sentences, where lines were divided into them."""
     repaired: int = 0
     damaged: int = 0
+    """Lines that could not be read, or of which something was asked that contradicts itself."""
     cut: int = 0
     ended: int = 0
     """Translations, at max_length..."""
@@ -102,9 +106,10 @@ class Notices:
     """... and at what max_length_ratio allows for their source, where that is less."""
     _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
-    def add(self, **counts: int) -> None:
+    def add(self, why: str = "", /, **counts: int) -> None:
         """Counts on, by name."""
         with self._lock:
+            self.why = self.why or why
             for name, count in counts.items():
                 setattr(self, name, getattr(self, name) + count)
 
@@ -149,6 +154,6 @@ class Notices:
         """
         if self.damaged:
             raise UserError(
-                f"{self.damaged:,} of {self.lines:,} lines could not be read, all others were translated: mend "
-                "those whose output holds an `error`, which says what is wrong"
+                f"{self.damaged:,} of {self.lines:,} lines could not be translated, all others were: mend them"
+                f"{self.why and f' ({self.why})'}; with --format jsonl the output says of each what is wrong"
             )

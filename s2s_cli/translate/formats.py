@@ -34,7 +34,7 @@ class Item(NamedTuple):
     given: Any
     document: Document
     error: str | None = None
-    """Why nothing could be read."""
+    """Why it is not translated."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,6 @@ class JsonLines(_Items):
             source = _text(members, self.style.field)
             entry = _asked(source.translate(REPAIRS), members)
         except ValueError as error:
-            notices.add(damaged=1)
             said = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else error
             return Item(members, NOTHING, f"line {number}: {said}")
         if text.encode() != line or entry.source != source:

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -128,11 +129,19 @@ class Prompt:
             self._write(self._line, self.translator.notices.lines - 1, Notices())
 
     def _write(self, line: str, index: int, notices: Notices) -> dict[str, int]:
-        """Writes the translations as `translate_lines` does; what was noticed in translating is returned."""
+        """Writes the translations as `translate_lines` does; what was noticed in translating is returned.
+
+        Raises:
+            UserError: where the line cannot be translated; nothing is written then.
+        """
         item = self._form.line(index + 1, line.encode("utf-8", "surrogateescape"), notices)
         window, last = Window(index, [item], Notices().take()), list[Translation]()
-        found = answer(self.translator, self._form, window, [last.append, *self._watches])
+        found = answer(self.translator, self._form, window, [last.append])
+        if found.why:
+            raise UserError(found.why)
         self._last = last
+        for watch, best in product(self._watches, last):
+            watch(best)
         self._output.write(found.output)
         self._output.flush()
         return found.counts

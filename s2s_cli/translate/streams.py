@@ -16,7 +16,8 @@ from s2s_cli.data.features import FeatureSequences, open_features
 from s2s_cli.errors import UserError
 from s2s_cli.files import open_binary
 from s2s_cli.translate.attention_file import Watch
-from s2s_cli.translate.entry import Notices, Refused
+from s2s_cli.translate.documents import Given
+from s2s_cli.translate.entry import Notices, Refused, Translation
 from s2s_cli.translate.formats import Format, Item, choose_format
 from s2s_cli.translate.translator import Translator
 
@@ -43,6 +44,8 @@ class Answer(NamedTuple):
     """All that was noticed of them."""
     share: float | None
     """As the window's."""
+    why: str = ""
+    """What is wrong with the first of them that is damaged."""
 
 
 Work = Callable[[Iterator[Window]], Generator[Answer, None, None]]
@@ -52,27 +55,42 @@ Work = Callable[[Iterator[Window]], Generator[Answer, None, None]]
 def answer(translator: Translator, form: Format, window: Window, watches: Sequence[Watch] = ()) -> Answer:
     """Translates a window; of what is noticed, the translator keeps nothing.
 
-    Raises:
-        UserError: where what is asked of a line contradicts itself.
+    A line of which something is asked that contradicts itself is answered as a blank one, and counts as damaged.
     """
     total, translator.notices = translator.notices, Notices()
     lines = []
     try:
-        asked = [form.entries(item) for item in window.items]
-        found = iter(translator.translate(list(chain.from_iterable(asked))))
-        for index, (item, entries) in enumerate(zip(window.items, asked, strict=True), window.first):
-            translations = list(islice(found, len(entries)))
+        items, found = _translated(translator, form, window)
+        for index, (item, translations) in enumerate(zip(items, found, strict=True), window.first):
             lines.append(form.render(index, item, translations))
             for watch, best in product(watches, form.best(item, translations) if watches else ()):
                 watch(best)
-        translator.notices.add(lines=len(lines))
+        damaged = [item.error for item in items if item.error]
+        translator.notices.add(lines=len(lines), damaged=len(damaged))
         counts = {name: count + window.counts[name] for name, count in translator.notices.take().items()}
-    except Refused as error:
-        numbers = [at for at, entries in enumerate(asked, window.first + 1) for _ in entries]
-        raise UserError(f"line {numbers[error.place]}: {error}") from None
     finally:
         translator.notices = total
-    return Answer(window.first + len(lines), "".join(lines).encode(), counts, window.share)
+    return Answer(window.first + len(lines), "".join(lines).encode(), counts, window.share, *damaged[:1])
+
+
+def _translated(
+    translator: Translator, form: Format, window: Window
+) -> tuple[list[Item], list[list[list[Translation]]]]:
+    """The items of a window, and the translations of the entries of each."""
+    items = list(window.items)
+    asked = [form.entries(item) for item in items]
+    try:
+        found = translator.translate(list(chain.from_iterable(asked)))
+    except Refused as error:
+        owners = [at for at, entries in enumerate(asked) for _ in entries]
+        for place, why in reversed(error.messages.items()):
+            at = owners[place]
+            message = f"line {window.first + at + 1}: {why}"
+            items[at] = items[at]._replace(document=Given(translator.blank), error=message)
+        asked = [form.entries(item) for item in items]
+        found = translator.translate(list(chain.from_iterable(asked)))
+    rest = iter(found)
+    return items, [list(islice(rest, len(entries))) for entries in asked]
 
 
 def alone(translator: Translator, form: Format, watches: Sequence[Watch] = ()) -> Work:
@@ -137,7 +155,7 @@ def _write(notices: Notices, answers: Generator[Answer, None, None], output: Bin
     with closing(answers):
         for found in answers:
             output.write(found.output)
-            notices.add(**found.counts)
+            notices.add(found.why, **found.counts)
             output.flush()
 
 

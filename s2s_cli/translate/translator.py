@@ -152,7 +152,7 @@ class Translator:
         Several threads may call it at once.
 
         Raises:
-            UserError: where what is asked of one contradicts itself.
+            Refused: where what is asked of some entries contradicts itself.
             TypeError: where one line is given in place of several.
         """
         if isinstance(sources, str | bytes):
@@ -164,16 +164,17 @@ class Translator:
         rows = self.tokenizer.source.encode([entry.source for entry in unique])
         cut = [entry.cut or len(row) > longest for entry, row in zip(unique, rows, strict=True)]
         guide = Guide(self.tokenizer, self.config, self.wishes)
-        asked: dict[int, _Asked] = {}
+        asked, refused = dict[int, _Asked](), dict[int, str]()
         for number, (entry, row) in enumerate(zip(unique, (row[:longest] for row in rows), strict=True)):
             if row or entry.target:
                 try:
                     guidance = guide.guidance(entry, row)
+                    asked[number] = _Asked(row, guidance, guide.limit(row, guidance))
                 except UserError as error:
-                    raise Refused(str(error), numbered.index(number)) from None
-                asked[number] = _Asked(row, guidance, guide.limit(row, guidance))
-        blank = [Translation("", 0.0, utility=0.0 if self.config.mbr else None)] * self.config.n_best
-        found, ended, ratio = [blank] * len(unique), [False] * len(unique), [False] * len(unique)
+                    refused[number] = str(error)
+        if refused:
+            raise Refused({place: refused[number] for place, number in enumerate(numbered) if number in refused})
+        found, ended, ratio = [self.blank] * len(unique), [False] * len(unique), [False] * len(unique)
         model = self._made_ready(self.config.hypotheses * sum(len(one.row) for one in asked.values()))
         order = sorted(asked, key=lambda number: -len(asked[number].row))
         for number, hypotheses in zip(order, self._decode(model, [asked[number] for number in order]), strict=True):
@@ -186,6 +187,11 @@ class Translator:
         cuts, ends, ratios = (sum(which[number] for number in numbered) for which in (cut, ended, ratio))
         self.notices.add(sources=len(entries), cut=cuts, ended=ends, ended_by_ratio=ratios)
         return [found[number] for number in numbered]
+
+    @property
+    def blank(self) -> list[Translation]:
+        """The translations of a blank line."""
+        return [Translation("", 0.0, utility=0.0 if self.config.mbr else None)] * self.config.n_best
 
     def translate_one(self, source: Source | Entry) -> Translation:
         """The best translation of one line or item."""
