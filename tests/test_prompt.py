@@ -105,6 +105,17 @@ def test_a_line_that_contradicts_what_is_asked_ends_nothing(tmp_path: Path, stat
         assert own.end() == 0
 
 
+def test_a_line_that_cannot_be_read_ends_nothing_either(tmp_path: Path, state: dict[str, str]) -> None:
+    output, weights = tmp_path / "out.jsonl", tmp_path / "weights.jsonl"
+    options = "--format", "jsonl", "--attention", weights
+    with terminal(*options, folder=tmp_path, output=output, **state) as own:
+        assert "line 1: " in own.ask("no object")
+        assert own.ask(f'{{"source": "{LINE}"}}') == ""
+        own.type("\x04")
+        assert own.end() == 0
+    assert output.read_text(encoding="utf-8").count("\n") == weights.read_text(encoding="utf-8").count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [(("--prefix", "prefixes"), "name the file with --input"), (("--workers", 2), "one process")],
