@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import pytest
 import torch
@@ -21,6 +22,13 @@ from s2s_cli.search.wording import Forbidden, Prefix
 
 # Some continue a word, some begin one: 0 and 1 are special, 2 is the unknown piece.
 TEXTS = ["", "", " ⁇ ", " a", " b", "a", "b", " c", ",", " ab", "c"]
+SEARCHES = [
+    *({"beam": beam} for beam in (1, 2, 3, 5, 8)),
+    {"beam": 4, "search": "diverse", "beam_groups": 2},
+    {"search": "sampling", "n_best": 3},
+    {"beam": 5, "n_best": 5, "stopping": "exact"},
+    {"beam": 4, "stopping": "early"},
+]
 
 
 def spelling(size: int) -> Spelling:
@@ -37,6 +45,33 @@ def search(
     src_BS, length_B = torch.tensor(sentences)[:, None], torch.full((len(sentences),), LOOKS)
     sources = [Sources(src_BS, length_B, torch.tensor(limits), guidance=asked)]
     return decode(model, sources, config, bos=BOS, eos=EOS, suppress=[BOS, 2])
+
+
+def every_best(
+    model: Toy,
+    sentence: int,
+    limit: int,
+    allowed: Callable[[Ids], bool],
+    alpha: float = DecodingConfig().length_penalty,
+) -> list[tuple[float, Ids]]:
+    """Of all that can be said within the limit what is allowed, best first, after its score."""
+
+    @cache
+    def total(ids: Ids) -> float:
+        return total(ids[:-1]) + model.log_probabilities(sentence, ids[:-1])[ids[-1]] if ids else 0.0
+
+    found = []
+    for length in range(limit):
+        for ids in itertools.product(range(3, model.size), repeat=length):
+            if allowed(ids):
+                found.append((penalized(total((*ids, EOS)), length + 1, alpha), ids))
+    return sorted(found, reverse=True)
+
+
+def agrees(found: Sequence[Hypothesis], expected: Sequence[tuple[float, Ids]]) -> None:
+    """With the best five."""
+    assert [item.ids for item in found] == [ids for _, ids in expected[:5]]
+    assert [item.score for item in found] == pytest.approx([score for score, _ in expected[:5]], abs=1e-4)
 
 
 def holds(ids: Ids, pieces: Ids, words: Spelling) -> bool:
@@ -60,15 +95,91 @@ def test_a_wide_exact_beam_finds_the_best_that_meets_the_constraints(seed: int) 
     forced = Forced([phrase(words, *part) for part in wanted], words, EOS)
     config = DecodingConfig(beam=600, n_best=5, length_penalty=draw.choice([0.0, 1.0]), stopping="exact")
     (found,) = search(model, [seed], [limit], [Guidance((forced,))], config)
-    expected = []
-    for length in range(limit):
-        for ids in itertools.product(range(3, size), repeat=length):
-            if all(holds(ids, part, words) for part in wanted):
-                total = sum(model.log_probabilities(seed, ids[:i])[piece] for i, piece in enumerate((*ids, EOS)))
-                expected.append((penalized(total, length + 1, config.length_penalty), ids))
-    expected.sort(reverse=True)
-    assert [item.ids for item in found] == [ids for _, ids in expected[:5]]
-    assert [item.score for item in found] == pytest.approx([score for score, _ in expected[:5]], abs=1e-4)
+    expected = every_best(
+        model, seed, limit, lambda ids: all(holds(ids, part, words) for part in wanted), config.length_penalty
+    )
+    agrees(found, expected)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_wide_exact_beam_finds_the_best_without_what_is_forbidden(seed: int) -> None:
+    """No piece may complete it, whatever could follow."""
+    draw, size, limit = random.Random(seed), 7, 5
+    model, words = Toy(seed, size), spelling(size)
+    banned = draw.sample(["a", "b", "ab", "ba", "a b", "b a", "aa b", "bb"], draw.randint(1, 3))
+
+    def is_free(ids: Ids) -> bool:
+        said = [words.text(ids[:end]) for end in range(1, len(ids) + 1)]
+        return not any(stands(one, text) for one in banned for text in said)
+
+    config = DecodingConfig(beam=1000, n_best=5, length_penalty=draw.choice([0.0, 1.0]), stopping="exact")
+    (found,) = search(model, [seed], [limit], [Guidance((Forbidden(banned, words, EOS),))], config)
+    agrees(found, every_best(model, seed, limit, is_free, config.length_penalty))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_wide_exact_beam_finds_the_best_that_begins_with_the_prefix(seed: int) -> None:
+    """In whatever pieces, of which the last one may go past it; those of a head are given."""
+    draw, limit = random.Random(seed), 5
+    words = Spelling([text.encode() for text in ("", "", " ⁇ ", " a", "b", " ab", "ba", ",")], 2)
+    model = Toy(seed, len(words.texts))
+    head = [(), (3,), (5,)][seed % 3]
+    rest = draw.choice([" a", " ab", " abb", " a,", " ab a"])
+    whole = words.text(head) + (rest if head else rest[1:])
+
+    def begins(ids: Ids) -> bool:
+        return ids[: len(head)] == head and words.text(ids).startswith(whole)
+
+    config = DecodingConfig(beam=1000, n_best=5, length_penalty=draw.choice([0.0, 1.0]), stopping="exact")
+    (found,) = search(model, [seed], [limit + 1], [Guidance((Prefix(head, rest.encode(), "", words),))], config)
+    agrees(found, every_best(model, seed, limit + 1, begins, config.length_penalty))
+
+
+def in_order(ids: Ids, phrases: Sequence[Ids]) -> bool:
+    """Whether phrases stand there one after the other."""
+    at = 0
+    for pieces in phrases:
+        ends = [end for end in range(at + len(pieces), len(ids) + 1) if ids[end - len(pieces) : end] == pieces]
+        if not ends:
+            return False
+        at = ends[0]
+    return True
+
+
+ORDERED: list[list[Ids]] = [[(4, 5), (3, 5)], [(3, 5), (3, 5)], [(3, 4, 5), (3, 5)], [(4, 5), (4, 5)]]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_wide_exact_beam_finds_the_best_that_keeps_the_order(seed: int) -> None:
+    words, limit = Spelling([text.encode() for text in ("", "", " ⁇ ", " a", " b", ",")], 2), 7
+    model, tags = Toy(seed, 6), ORDERED[seed % 4]
+    phrases = [Phrase(pieces, words.text(pieces), firm=True, ordered=True) for pieces in tags]
+    config = DecodingConfig(beam=1000, n_best=5, stopping="exact")
+    (found,) = search(model, [seed], [limit], [Guidance((Forced(phrases, words, EOS),))], config)
+    expected = every_best(model, seed, limit, lambda ids: in_order(ids, tags))
+    agrees(found, expected)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_ordered_phrases_come_in_their_order_in_every_search(block: int) -> None:
+    """However little room there is, and whatever else is forced or forbidden."""
+    for seed in range(block * 30, block * 30 + 30):
+        draw, words = random.Random(seed), spelling(len(TEXTS))
+        tags = [(draw.choice([3, 4, 7]), *draw.choices([5, 6, 10], k=draw.randint(0, 2)), 8) for _ in range(4)]
+        phrases = [Phrase(pieces, words.text(pieces), firm=True, ordered=True) for pieces in tags]
+        other = phrase(words, draw.choice([3, 4, 7, 9]), *draw.choices(range(3, 11), k=draw.randint(0, 2)))
+        phrases.insert(draw.randint(0, 4), other)
+        banned = [text for text in ("ab", "c", "a b", "b") if not any(stands(text, one.text) for one in phrases)]
+        avoid = Forbidden(banned, words, EOS) if banned and draw.random() < 0.5 else None
+        forced = Forced(phrases, words, EOS, avoid)
+        controls: tuple[Control, ...] = (avoid, forced) if avoid else (forced,)
+        config = DecodingConfig.model_validate(SEARCHES[seed % len(SEARCHES)])
+        limit = sum(control.least for control in controls) + 1 + draw.choice([0, 1, 5])
+        (group,) = search(Toy(seed, len(TEXTS)), [seed % 50], [limit], [Guidance(controls)], config)
+        for item in group:
+            assert in_order(item.ids, tags), (seed, item.ids, tags)
+            assert holds(item.ids, other.pieces, words)
+            assert not avoid or avoid.found(words.text(item.ids)) is None
 
 
 def drawn(seed: int) -> tuple[Toy, Spelling, list[int], list[int], list[Guidance], list[list[Phrase]], list[list[str]]]:
@@ -99,19 +210,12 @@ def drawn(seed: int) -> tuple[Toy, Spelling, list[int], list[int], list[Guidance
     return Toy(seed, size, draw.choice([0.5, 2.0, 6.0])), words, sentences, limits, asked, phrases, forbidden
 
 
-SEARCHES = [
-    *({"beam": beam} for beam in (1, 2, 3, 5, 8)),
-    {"beam": 4, "search": "diverse", "beam_groups": 2},
-    {"search": "sampling", "n_best": 3},
-    {"beam": 5, "n_best": 5, "stopping": "exact"},
-    {"beam": 4, "stopping": "early"},
-]
-
-
 @pytest.mark.parametrize("block", range(10))
 def test_promises_are_kept_in_every_case(block: int) -> None:
-    """A hundred cases each: forced phrases stand, forbidden ones do not, limits hold, alone as in a batch."""
-    for seed in range(block * 25, block * 25 + 25):
+    """Forced phrases stand, forbidden ones do not, limits hold, alone as in a batch: in at least a hundred sentences of
+    which something is asked."""
+    asked_of = 0
+    for seed in range(block * 36, block * 36 + 36):
         model, words, sentences, limits, asked, phrases, forbidden = drawn(seed)
         config = DecodingConfig.model_validate(SEARCHES[seed % len(SEARCHES)])
         together = search(model, sentences, limits, asked, config)
@@ -129,6 +233,8 @@ def test_promises_are_kept_in_every_case(block: int) -> None:
             (alone,) = search(model, sentences[row : row + 1], limits[row : row + 1], asked[row : row + 1], config)
             assert [item.ids for item in alone] == [item.ids for item in group]
             assert [item.score for item in alone] == pytest.approx([item.score for item in group], abs=1e-5)
+            asked_of += bool(phrases[row] or forbidden[row])
+    assert asked_of >= 100
 
 
 @pytest.mark.parametrize("seed", range(20))

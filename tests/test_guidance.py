@@ -21,7 +21,7 @@ from s2s_cli.model.seq2seq import build_model
 from s2s_cli.translate.alignment import align
 from s2s_cli.translate.entry import Entry
 from s2s_cli.translate.translator import Translator
-from s2s_cli.translate.wishes import KINDS, Term, Wishes, patterns, read_terms
+from s2s_cli.translate.wishes import KINDS, MOST_SEARCHED, Term, Wishes, patterns, read_terms
 
 WORDS = ["abe", "in", "ortu", "sun", "ton", "abc", "de", "rust", "nord", "a"]
 KINDS_OF_TOKENIZER = {
@@ -112,6 +112,69 @@ def test_promises_are_kept(block: int, make: Callable[..., Translator]) -> None:
                 assert not stands(text, found.text), (seed, entry, found.text)
 
 
+def test_kept_tags_stand_in_the_order_of_the_source(make: Callable[..., Translator]) -> None:
+    tags = ["<b>", "</b>", "<i>", "</i>", "<br/>", "<a href='☃'>", "</a>", "<東>"]
+    wishes = Wishes(keep=patterns(sorted(KINDS), []))
+    for seed in range(10):
+        draw = random.Random(seed)
+        sources = ["".join(draw.choices([*tags, *tags, "abe ", " in", " 12 "], k=draw.randint(2, 8))) for _ in range(8)]
+        entries = [Entry(source, force=("sun ton",) * (seed % 2), prefix="de" * (seed % 3)) for source in sources]
+        for entry, (found, *_) in zip(entries, make(wishes, beam=draw.randint(1, 4)).translate(entries), strict=True):
+            at = 0
+            for tag in (span for span in wishes.kept(str(entry.source)) if span in tags):
+                at = found.text.find(tag, at) + len(tag)
+                assert at >= len(tag), (entry, found.text)
+
+
+@pytest.mark.parametrize("block", range(3))
+def test_the_targets_of_terms_in_a_file_stand_in_the_translation(
+    block: int, make: Callable[..., Translator], tmp_path: Path
+) -> None:
+    """As they are called by words of the source, in whatever capitals."""
+    called = 0
+    for seed in range(block * 5, block * 5 + 5):
+        draw = random.Random(seed)
+        targets = [*WORDS, "sun ton", "☃ Ünï", "Haus", "12,5", "東京", "in-ab"]
+        terms = {source: draw.choice(targets) for source in draw.sample([*WORDS, "Österreich", "x y"], 6)}
+        (tmp_path / "terms").write_text("".join(f"{source}\t{target}\n" for source, target in terms.items()))
+        translator = make(Wishes(terms=read_terms(tmp_path / "terms")), beam=draw.randint(1, 4))
+        sources = [draw.choices([*WORDS, "Österreich", "x y", "rusty", "z"], k=draw.randint(1, 4)) for _ in range(8)]
+        cased = [[draw.choice([str.upper, str.title, str])(word) for word in words] for words in sources]
+        found = translator.translate([" ".join(words) for words in cased])
+        for words, (best, *_) in zip(sources, found, strict=True):
+            wanted = [terms[word] for word in words if word in terms]
+            assert all(stands(target, best.text) for target in wanted), (seed, words, terms, best.text)
+            called += len(wanted)
+    assert called > 30
+
+
+def test_the_source_word_that_attention_looks_at_most_is_copied(make: Callable[..., Translator]) -> None:
+    """Without the punctuation around it, once for each unknown piece, and other pieces as they are."""
+    translator = make(Wishes(copy_unknown=True), beam=1, allow_unknown=True)
+    translator.look("--attention")
+    source, target = translator.tokenizer.source, translator.tokenizer.target
+    sources = [" ".join(random.Random(seed).sample([*WORDS, "(Zürich),", "Ünï!"], 4)) for seed in range(30)]
+    bias = translator.model.output.bias
+    with torch.no_grad():
+        before = bias.clone()
+        bias[target.specials.unk] += 12
+        translations = translator.translate(sources)
+        bias.copy_(before)  # others share the model
+    copied = 0
+    for text, (found,) in zip(sources, translations, strict=True):
+        assert found.attention is not None
+        words = text.split()
+        expected: list[Surface] = []
+        for at, piece in enumerate(found.ids):
+            if piece == target.specials.unk:
+                looked = max(range(len(source.encode([text])[0])), key=found.attention[at].tolist().__getitem__)
+                word = " ".join(words[number] for number in found.source_words[looked])  # a piece may hold several
+                expected.append(Surface(at, at + 1, word.strip("(),!")))
+        assert found.text == target.spelling.text(found.ids, expected)
+        copied += len(expected)
+    assert copied
+
+
 @pytest.mark.parametrize("beam", [1, 4])
 def test_forced_words_count_in_the_least_length(beam: int, make: Callable[..., Translator]) -> None:
     """The limit leaves room for whichever is more, and no more than that."""
@@ -185,6 +248,37 @@ def test_kinds_of_spans() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "text", "kept"),
+    [
+        ("urls", "https://en.wikipedia.org/wiki/Foo_(bar).", "https://en.wikipedia.org/wiki/Foo_(bar)"),
+        ("urls", "(https://a.b/Foo_(bar)), (see http://a.b/c)!", "https://a.b/Foo_(bar) http://a.b/c"),
+        ("urls", "www.x.org/(a(b)c)/d, http://a.b/f(oo and", "www.x.org/(a(b)c)/d http://a.b/f(oo"),
+        ("urls", "HTTP://A.B/C, Www.x.org", "HTTP://A.B/C Www.x.org"),
+        ("urls", "看http://x.org/a，（http://y.z/）。http:// www.", "http://x.org/a http://y.z/"),
+        ("numbers", "2024-01-02 1/2 10:30 1,000.50 1'000", "2024-01-02 1/2 10:30 1,000.50 1'000"),
+        ("numbers", "1\u202f000 3–5", "1\u202f000 3 5"),
+        ("numbers", "-3 +5 (−7) $-8 .5 1.5e-3", "-3 +5 −7 -8 .5 1.5e-3"),
+        ("numbers", "3.14% $5, No.6 wait...7. 24-hour 4/day", "3.14 5 6 7 24 4"),
+        ("numbers", "COVID-19, x-7, 10%-20%", "19 7 10 20"),
+        ("numbers", "1.5kg 2,000m 10:30am 10-20kg 3rd 1990s v1.2 5² 1_000 0x1F 2024-01-02T10:30:15Z", ""),
+        ("tags", "copy <b>a</b> c <br/> 1 < 2 > 1", "<b> </b> <br/>"),
+    ],
+)
+def test_what_is_kept_is_whole(kind: str, text: str, kept: str) -> None:
+    assert Wishes(keep=patterns([kind], [])).kept(text) == kept.split(" ") * bool(kept)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_kept_is_whole_where_the_search_ends(kind: str) -> None:
+    span = {"urls": "www.x.org", "emails": "a@b.org", "numbers": "12.50", "tags": "<b>"}[kind]
+    wishes = Wishes(keep=patterns([kind], []))
+    for before in range(MOST_SEARCHED - len(span) - 2, MOST_SEARCHED + 2):
+        found = [span] * (before + len(span) <= MOST_SEARCHED)
+        assert wishes.kept(" " * before + span) == wishes.kept(" " * before + f"{span} a") == found
+    assert wishes.kept(f"{span} {'東' * MOST_SEARCHED}") == [span]
+
+
+@pytest.mark.parametrize(
     ("kind", "given", "words"), [("url", "a", "did you mean 'urls'"), ("urls", "(", "regular"), ("urls", "a*", "empty")]
 )
 def test_bad_patterns_are_refused(kind: str, given: str, words: str) -> None:
@@ -200,6 +294,17 @@ def test_damaged_terminology_names_its_line(tmp_path: Path) -> None:
         path.write_text(f"abe\tX\n\n{line}\n")
         with pytest.raises(UserError, match="line 3"):
             read_terms(path)
+
+
+def test_terminology_of_several_files_holds_good_together(tmp_path: Path) -> None:
+    one, two, other = tmp_path / "one", tmp_path / "two", tmp_path / "other"
+    one.write_text("abe\tX\nUSA\tus\n")
+    two.write_text("in\tY\n# again\nAbe\tX\n")
+    other.write_text("\nAbe\tZ\n")
+    assert read_terms() == ()
+    assert read_terms(one, two) == (Term("abe", "X"), Term("USA", "us"), Term("in", "Y"))
+    with pytest.raises(UserError, match=f"{other}: line 2 calls 'Abe' 'Z', but line 1 of {one} 'X': keep one"):
+        read_terms(one, two, other)
 
 
 @pytest.mark.parametrize(
@@ -244,12 +349,14 @@ def lines_of(run: Path, *arguments: object, stdin: str = "copy a b c\n\nreverse 
 def test_the_command(run: Path) -> None:
     (run / "prefix").write_text("h\n\ne d☃ \n")
     (run / "terms").write_text("a\tf g\n")
+    (run / "more").write_text("c\te e\n")
     first, blank, last = lines_of(
-        run, "--prefix", "prefix", "--force", "h", "--forbid", "b", "--terminology", "terms", "--keep", "urls",
+        run, "--prefix", "prefix", "--force", "h", "--forbid", "b", "--terminology", "terms", "--terminology", "more",
+        "--keep", "urls",
         stdin="copy a b c\n\nreverse d http://Ä.org\n",
     )  # fmt: skip
     assert blank == ""
-    assert first.startswith("h") and "f g" in first and "b" not in first
+    assert first.startswith("h") and "f g" in first and "e e" in first and "b" not in first
     assert last.startswith("e d☃ ") and "http://Ä.org" in last.split() and "h" in last.split()
     (copied,) = lines_of(run, "--copy-unknown", stdin="copy Zürich\n")
     assert "⁇" not in copied

@@ -82,11 +82,14 @@ def translate(
         list[str] | None, typer.Option(metavar="TEXT", help="A word or phrase for no translation. Repeatable.")
     ] = None,
     terminology: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Lines of source term, tab, target term, which is then forced.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Lines of source term, tab, target term, which is then forced. Repeatable."),
     ] = None,
     keep: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND", help="Copy urls, emails, numbers or tags as they are. Repeatable."),
+        typer.Option(
+            metavar="KIND", help="Copy urls, emails, numbers or tags (these in their order) as they are. Repeatable."
+        ),
     ] = None,
     keep_pattern: Annotated[
         list[str] | None,
@@ -166,14 +169,14 @@ def translate(
                 end_quietly_on_closed_pipe()
             else:
                 refuse_alone(input_, output, looks=show_attention or bool(attention), processes=workers, fresh=fresh)
-            read = [("--input", input_), ("--prefix", prefix), ("--terminology", terminology)]
+            read = [("--input", input_), ("--prefix", prefix), *(("--terminology", path) for path in terminology or ())]
             check_destinations({"--output": output, "--attention": attention}, read)
             if prefix and split:
                 raise UserError("--prefix gives whole lines, and --split divides them: leave one out")
             wishes = Wishes(
                 force=tuple(force or ()),
                 forbid=tuple(forbid or ()),
-                terms=read_terms(terminology) if terminology else (),
+                terms=read_terms(*terminology or ()),
                 keep=patterns(keep or (), keep_pattern or ()),
                 copy_unknown=copy_unknown,
             )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from s2s_cli.data.spelling import Spelling, Surface, first, is_word, joins, last
+from s2s_cli.data.spelling import Spelling, Surface, first, is_word, last
 from s2s_cli.search.flight import Sentence
 from s2s_cli.search.rules import Control
 from s2s_cli.search.wording import LONGEST_CHARACTER, Forbidden, Prefix
@@ -34,6 +34,8 @@ class Phrase:
     """Whether the pieces say something else, and the text is put in their place."""
     firm: bool = False
     """Whether it can no longer become part of a longer word, once it was said."""
+    ordered: bool = False
+    """Whether it counts only after those before it that are ordered too. None of them may hold another's pieces."""
 
 
 class Progress(NamedTuple):
@@ -80,10 +82,13 @@ class Forced(Control):
         )
         self.goals = sum(len(phrase.pieces) for phrase in phrases)
         self._first = [first(spelling.texts[phrase.pieces[0]]) for phrase in phrases]
-        self._anywhere = avoid is None and not any(map(is_word, filter(None, self._first)))
+        # A lone byte may make the word before it longer, and so take back what ended with it.
+        self._continuing = [bool(spelling.continuing[phrase.pieces[0]]) for phrase in phrases]
+        self._anywhere = avoid is None and not any(self._continuing)
         self.least = self.goals + (0 if self._anywhere else len(phrases))
         # Only where the text is that of the pieces may one piece serve two phrases.
         self._shares = not any(phrase.replaced for phrase in phrases)
+        self._ordered = [number for number, phrase in enumerate(phrases) if phrase.ordered]
         self._reach = avoid.reach if avoid else LONGEST_CHARACTER
 
     def start(self) -> Progress:
@@ -111,10 +116,10 @@ class Forced(Control):
         if not self._counts(state) or room < 2:
             return []
         found: dict[int, None] = {}
-        lacking = self._lacking(state)
+        open_ = self._open(state)
         for at in range(len(state.path) + 1):
             said = state.path[at:]
-            for number in lacking:
+            for number in open_:
                 pieces = self.phrases[number].pieces
                 more = len(pieces) > len(said) and pieces[: len(said)] == said
                 if more and self._begins(state.tails[at], number):
@@ -184,14 +189,28 @@ class Forced(Control):
     def _lacking(self, state: Progress) -> list[int]:
         return [number for number in range(len(self.phrases)) if number not in state.met and number not in state.ended]
 
+    def _open(self, state: Progress) -> list[int]:
+        """Those that are lacking and, where they are ordered, next."""
+        lacking = self._lacking(state)
+        if not self._ordered:
+            return lacking
+        turn = self._turn(state.met | state.ended)
+        return [number for number in lacking if number == turn or not self.phrases[number].ordered]
+
+    def _turn(self, has: frozenset[int]) -> int | None:
+        """The first of the ordered phrases that is lacking."""
+        return next((number for number in self._ordered if number not in has), None)
+
     def _pieces(self, numbers: Sequence[int] | frozenset[int]) -> int:
         return sum(len(self.phrases[number].pieces) for number in numbers)
 
     def _next(self, has: frozenset[int], said: tuple[int, ...], before: bytes, *, whole: bool) -> int | None:
-        """The first phrase that is lacking and consists of what was said, or begins with it and is longer."""
+        """The first open phrase that consists of what was said, or begins with it and is longer."""
         for number, phrase in enumerate(self.phrases):
             fits = phrase.pieces == said if whole else len(phrase.pieces) > len(said)
-            if number not in has and fits and phrase.pieces[: len(said)] == said and self._begins(before, number):
+            if not fits or number in has or phrase.pieces[: len(said)] != said:
+                continue
+            if (not phrase.ordered or number == self._turn(has)) and self._begins(before, number):
                 return number
         return None
 
@@ -199,7 +218,7 @@ class Forced(Control):
         """Whether a phrase may come after the end of a text: as a word, and with nothing arising that is forbidden."""
         if self._anywhere:
             return True
-        if before and self._first[number] and joins(last(before), self._first[number]):
+        if before and self._continuing[number] and is_word(last(before)):
             return False
         return self._avoid is None or self._avoid.allows(before, self._said(number))
 
@@ -217,16 +236,16 @@ class Forced(Control):
         whole = self._pieces(lacking)
         pieces = whole - len(state.path)
         if state.ended and state.path:  # to go on may take back what has just ended
-            pieces = min(whole, pieces + self._pieces(state.ended)) if not self._goes_apart(state, lacking) else pieces
+            pieces = min(whole, pieces + self._pieces(state.ended)) if not self._goes_apart(state) else pieces
         if self._anywhere or not lacking:
             return pieces
-        ready = pieces < whole or any(self._begins(state.tails[-1], number) for number in lacking)
+        ready = pieces < whole or any(self._begins(state.tails[-1], number) for number in self._open(state))
         return pieces + len(lacking) - ready
 
-    def _goes_apart(self, state: Progress, lacking: Sequence[int]) -> bool:
+    def _goes_apart(self, state: Progress) -> bool:
         """Whether the path can go on with a piece that does not continue a word."""
         said = len(state.path)
-        begun = (self.phrases[number].pieces for number in lacking)
+        begun = (self.phrases[number].pieces for number in self._open(state))
         return any(
             len(pieces) > said and pieces[:said] == state.path and not self._spelling.continuing[pieces[said]]
             for pieces in begun

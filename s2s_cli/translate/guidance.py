@@ -17,7 +17,7 @@ from s2s_cli.search.rules import Control, Exactly, MinimumLength, NoRepeatedNgra
 from s2s_cli.search.wording import Forbidden, Prefix
 from s2s_cli.translate.entry import Entry
 from s2s_cli.translate.lines import REPAIRS
-from s2s_cli.translate.wishes import Wishes
+from s2s_cli.translate.wishes import Wishes, is_tag
 
 EXTRA_LENGTH = 10
 MOST_FORCED = 500  # pieces
@@ -86,7 +86,7 @@ class Guide:
             found.append(avoid)
         phrases = [
             *(self._phrase(text, firm=False) for text in forced),
-            *(self._phrase(text, firm=True) for text in kept),
+            *(self._phrase(text, firm=True, ordered=is_tag(text)) for text in kept),
         ]
         if phrases:
             target = self._tokenizer.target
@@ -129,14 +129,15 @@ class Guide:
         said = target.spelling.text(ids) == head
         return Prefix(ids, rest.encode(), "" if said else head, target.spelling)
 
-    def _phrase(self, text: str, *, firm: bool) -> Phrase:
+    def _phrase(self, text: str, *, firm: bool, ordered: bool = False) -> Phrase:
         """Its pieces as in the midst of a sentence."""
         target = self._tokenizer.target
         spelling = target.spelling
         ids = target.encode([text])[0] or [target.specials.unk]
         if is_unspaced(text[0]) and spelling.texts[ids[0]][:1] == b" ":
             ids = spelling.segmented(text.encode()) or ids
-        return Phrase(tuple(ids), text, replaced=spelling.text(ids) != text, firm=firm or target.specials.unk in ids)
+        firm = firm or target.specials.unk in ids
+        return Phrase(tuple(ids), text, replaced=spelling.text(ids) != text, firm=firm, ordered=ordered)
 
     def _seed(self, row: Any) -> int:
         """Follows from the source and the config's seed: equal sources draw equally, wherever they stand."""

@@ -12,10 +12,19 @@ from pathlib import Path
 from s2s_cli.data.spelling import joins
 from s2s_cli.errors import UserError, suggest
 
+# What a URL is made of, beside brackets: no space, quotes or the punctuation of Chinese and Japanese.
+_URL = r"[^\s<>\"()。，、；：！？（）「」『』【】《》“”]"
+_WITHIN = r"[.,:/'’\u00a0\u2009\u202f-]"  # what may stand between the digits of a number, date, time or range
+_BEFORE_SIGN = r"(?:(?<!\S)|(?<=[(\[{<>=~\"'“„«$€£¥]))"  # elsewhere it is a hyphen
 KINDS = {
-    "urls": r"(?:https?://|ftp://|www\.)[^\s<>\"]*[^\s<>\".,;:!?)\]}']",
+    # Brackets belong to it in pairs, or where they never close.
+    "urls": rf"(?i:https?://|ftp://|www\.)(?:{_URL}|\((?:{_URL}|\({_URL}*\))*\)|\((?![^\s<>\"]*\)))+(?<![.,;:!?(\]}}'])",
     "emails": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
-    "numbers": r"(?<![\w.,])\d+(?:[.,:]\d+)*(?!\w)",
+    # Whole or not at all, so nothing is given back for a letter that follows.
+    "numbers": (
+        rf"(?:{_BEFORE_SIGN}[+−±-])?(?<!\w)(?<!\d{_WITHIN})"
+        rf"(?:(?<![\w.])\.)?\d++(?:{_WITHIN}\d++)*+(?:[eE][+−-]?\d++)?+(?!\w)"
+    ),
     "tags": r"</?[A-Za-z][^<>]*>",
 }
 MOST_SEARCHED = 5000  # characters of a line in which patterns are looked for: a bad one takes exponential time
@@ -65,7 +74,11 @@ class Wishes:
         return list(dict.fromkeys(target for target in targets if target))
 
     def _kept(self, source: str) -> list[tuple[int, int]]:
-        spans = (match.span() for pattern in self.keep for match in pattern.finditer(source[:MOST_SEARCHED]))
+        searched = len(source)
+        if searched > MOST_SEARCHED:  # no word is cut, where there are words
+            space = source.rfind(" ", MOST_SEARCHED // 2, MOST_SEARCHED + 1)
+            searched = space if space > 0 else MOST_SEARCHED
+        spans = (match.span() for pattern in self.keep for match in pattern.finditer(source, 0, searched))
         return _apart((begin, end) for begin, end in spans if source[begin:end].strip())
 
     def _matches(self, source: str) -> Iterator[tuple[int, int]]:
@@ -93,6 +106,11 @@ class Wishes:
         for term in self.terms:
             found[_lower(term.source)[0]].add(len(term.source))
         return {character: sorted(lengths) for character, lengths in found.items()}
+
+
+def is_tag(text: str) -> bool:
+    """Whether a kept span is markup, whose order matters."""
+    return re.fullmatch(KINDS["tags"], text) is not None
 
 
 def _lower(text: str) -> str:
@@ -154,24 +172,30 @@ def read_lines(path: Path, option: str) -> list[str]:
     return found
 
 
-def read_terms(path: Path) -> tuple[Term, ...]:
+def read_terms(*paths: Path) -> tuple[Term, ...]:
     """Terminology: a source term, a tab and a target term on each line; `#` begins a comment, blank lines are nothing.
+
+    Args:
+        paths: files that hold good together.
 
     Raises:
         UserError: naming the line where one is of another form, or says something else than one before.
     """
-    found: dict[tuple[bool, str], tuple[Term, int]] = {}
-    for number, line in enumerate(read_lines(path, "--terminology"), 1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        source, *targets = (" ".join(column.split()) for column in line.split("\t"))
-        if len(targets) != 1 or not source or not targets[0]:
-            raise UserError(f"--terminology {path}: line {number} is not a source term, a tab and a target term")
-        term = Term(source, targets[0])
-        known, before = found.setdefault((term.cased, source if term.cased else _lower(source)), (term, number))
-        if known.target != term.target:
-            raise UserError(
-                f"--terminology {path}: line {number} calls {source!r} {term.target!r}, but line {before} "
-                f"{known.target!r}: keep one"
-            )
-    return tuple(term for term, _ in found.values())
+    found: dict[tuple[bool, str], tuple[Term, Path, int]] = {}
+    for path in paths:
+        for number, line in enumerate(read_lines(path, "--terminology"), 1):
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            source, *targets = (" ".join(column.split()) for column in line.split("\t"))
+            if len(targets) != 1 or not source or not targets[0]:
+                raise UserError(f"--terminology {path}: line {number} is not a source term, a tab and a target term")
+            term = Term(source, targets[0])
+            key = term.cased, source if term.cased else _lower(source)
+            known, place, before = found.setdefault(key, (term, path, number))
+            if known.target != term.target:
+                other = "" if place == path else f" of {place}"
+                raise UserError(
+                    f"--terminology {path}: line {number} calls {source!r} {term.target!r}, but line {before}{other} "
+                    f"{known.target!r}: keep one"
+                )
+    return tuple(term for term, _, _ in found.values())
