@@ -13,18 +13,21 @@ if TYPE_CHECKING:
     from s2s_cli.errors import RunFailed, S2SError, UserError
     from s2s_cli.translate.entry import Entry, Notices, Translation
     from s2s_cli.translate.translator import Translator
+    from s2s_cli.translate.wishes import Term, Wishes
 
 __version__ = "0.1.0"
-__all__ = ["Entry", "Notices", "RunFailed", "S2SError", "Translation", "Translator", "UserError"]
+__all__ = ["Entry", "Notices", "RunFailed", "S2SError", "Term", "Translation", "Translator", "UserError", "Wishes"]
 
 _HOMES = {
     "Entry": "s2s_cli.translate.entry",
     "Notices": "s2s_cli.translate.entry",
     "RunFailed": "s2s_cli.errors",
     "S2SError": "s2s_cli.errors",
+    "Term": "s2s_cli.translate.wishes",
     "Translation": "s2s_cli.translate.entry",
     "Translator": "s2s_cli.translate.translator",
     "UserError": "s2s_cli.errors",
+    "Wishes": "s2s_cli.translate.wishes",
 }
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from s2s_cli.config_section import Beam, Positive, Precision, Rate, Section
+from s2s_cli.errors import UserError
 
 SearchName = Literal["beam", "diverse", "sampling"]
 NormalizationName = Literal["average", "gnmt", "none"]
@@ -82,10 +84,8 @@ class DecodingConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for key, searches in _LOOKED_AT_BY.items():
-            if self.search not in searches and getattr(self, key) != _default(key):
-                others = " or ".join(searches)
-                raise ValueError(f"{key} has no use with search {self.search}: leave it out, or set search to {others}")
+        if told := self._useless([key for key in _LOOKED_AT_BY if getattr(self, key) != _default(key)]):
+            raise ValueError(told)
         key = "samples" if self.search == "sampling" else "beam"
         if self.n_best > self.hypotheses:
             raise ValueError(
@@ -113,6 +113,29 @@ class DecodingConfig(Section):
                 "lower the one, or raise the other"
             )
 
+    def check_given(self, keys: Collection[str]) -> None:
+        """Refuses keys that somebody has just given, whatever their value, and that nothing looks at. A config may list
+        all keys, and is held to less.
+
+        Raises:
+            UserError: where one has no use.
+        """
+        told = self._useless(keys)
+        if "length_penalty" in keys and self.normalization == "none":
+            told = "length_penalty has no use with normalization none: leave it out, or set normalization to gnmt"
+        if "beam" in keys and self.search == "diverse" and self.groups == 1:
+            told = f"search diverse needs several groups, and beam is {self.beam}: raise beam, or set search to beam"
+        if told:
+            raise UserError(f"decoding: {told}")
+
+    def _useless(self, keys: Collection[str]) -> str:
+        """Which of some keys this search does not look at, in words; empty where it does."""
+        for key, searches in _LOOKED_AT_BY.items():
+            if key in keys and self.search not in searches:
+                others = " or ".join(searches)
+                return f"{key} has no use with search {self.search}: leave it out, or set search to {others}"
+        return ""
+
     @property
     def hypotheses(self) -> int:
         """What the search keeps of a sentence at each step."""
@@ -127,11 +150,20 @@ class DecodingConfig(Section):
             return self.hypotheses
         return (self.beam_groups or self.beam) if self.search == "diverse" else 1
 
+    def room_for(self, n_best: int) -> dict[str, int]:
+        """What to raise, and to what, so that the search keeps so many hypotheses; nothing where it does."""
+        if self.search == "sampling":
+            return {"samples": n_best} if self.samples and n_best > self.samples else {}
+        groups = self.beam_groups or 1
+        return {"beam": -(-n_best // groups) * groups} if n_best > self.beam else {}
+
     def for_search(self, search: object) -> Self:
         """The same, to be changed to another search, or to None: without what has no use there, n_best and mbr."""
         if search in (None, self.search):
             return self
         own = [key for key, searches in _LOOKED_AT_BY.items() if search not in searches]
+        if search == "diverse" and self.beam == 1:  # one group avoids nothing
+            own.append("beam")
         return self.model_copy(update={key: _default(key) for key in (*own, "search", "n_best", "mbr")})
 
 

@@ -13,7 +13,7 @@ import stat
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, TypeGuard, cast
@@ -330,16 +330,18 @@ def is_there(path: Path) -> bool:
         return False
 
 
-def check_destinations(paths: Mapping[str, Path | None]) -> None:
-    """Refuses, before any work, files that could not be written after it.
+def check_destinations(paths: Mapping[str, Path | None], inputs: Iterable[tuple[str, Path | None]] = ()) -> None:
+    """Refuses, before any work, files that could not be written after it, or that it reads.
 
     Args:
         paths: by the option that asks for them; None where it was not given.
+        inputs: options and the files that they name, which are read.
 
     Raises:
-        UserError: where one is a folder, or lies in none that can be written to, or two are the same.
+        UserError: where one is a folder, or lies in none that can be written to, or two are the same, or one is read.
     """
     seen: dict[Path, str] = {}
+    read = [(option, path) for option, path in inputs if path is not None]
     for option, path in paths.items():
         if path is None:
             continue
@@ -347,12 +349,25 @@ def check_destinations(paths: Mapping[str, Path | None]) -> None:
             place, in_place = destination(path)
             writable = not place.is_dir() and os.access(place if in_place else place.parent, os.W_OK)
         except (OSError, ValueError):  # a name that no system allows
-            writable, place = False, path
+            writable, place, in_place = False, path, False
         if not writable:
             raise UserError(f"{option} {path}: cannot be written: a folder, or in none that can be written to")
         if place in seen:
             raise UserError(f"{seen[place]} and {option}: both would write {path}")
+        for other, source in read:
+            if not in_place and _is_same(place, source):
+                raise UserError(
+                    f"{other} and {option}: {path} is read, and would be overwritten: choose another {option}"
+                )
         seen[place] = option
+
+
+def _is_same(place: Path, other: Path) -> bool:
+    """Whether two names are those of one file, through links and whatever else; one that is not there is no other's."""
+    try:
+        return place.samefile(other)
+    except (OSError, ValueError):
+        return False
 
 
 def cannot_make(error: OSError, doing: str, advice: str = "") -> S2SError:

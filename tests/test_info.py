@@ -155,6 +155,33 @@ def test_the_page_and_its_json_tell_what_is_there(trained: Path) -> None:
     assert f"{history['best']:.2f}" in page
 
 
+def test_the_page_names_the_data_and_what_trained_it(trained: Path) -> None:
+    found, page = as_json("runs/toy", cwd=trained), info("runs/toy", cwd=trained)
+    for name in ("train", "valid", "test"):
+        assert f"{trained / name}.src, {trained / name}.tgt" in page
+    pairs, held_out = (len((trained / f"{name}.src").read_text().splitlines()) for name in ("train", "valid"))
+    logged = found["logged"]
+    assert (logged["training_pairs"], logged["validation_pairs"]) == (pairs, held_out)
+    assert f"{pairs:,} for training" in page and f"{held_out} for validation" in page
+    (trained_on,) = logged["trained_on"]
+    assert trained_on.startswith("fp32 on cpu (") and trained_on in page
+
+
+def test_a_log_that_is_missing_or_a_strangers_is_no_harm(here: Path) -> None:
+    log = here / "runs" / "toy" / "train.log"
+    own = log.read_text(encoding="utf-8")
+    model = next(line for line in own.splitlines() if "model: " in line)
+    log.write_text(f"{own}{model.split(', ')[0]}, bf16 on \x1b[2Jcuda\n{model}\ntorn", encoding="utf-8")
+    page = info("runs/toy", cwd=here)
+    assert "; then bf16 on ?[2Jcuda" in page and "\x1b" not in page
+    log.write_bytes(b"2026-01-01 00:00:00 data: ,,, training pairs (1 target pieces), 9 for validation\n\xff\0")
+    assert as_json("runs/toy", cwd=here)["logged"]["trained_on"] == []
+    info("runs/toy", cwd=here)
+    log.unlink()
+    assert as_json("runs/toy", cwd=here)["logged"]["training_pairs"] is None
+    assert "trained on" not in info("runs/toy", cwd=here)
+
+
 def test_a_checkpoint_is_described_as_what_it_translates_with(trained: Path) -> None:
     found = as_json("runs/toy/checkpoints/step-00000010", cwd=trained)
     assert found["weights"]["checkpoint"] == "step-00000010"

@@ -49,14 +49,88 @@ def test_lines_are_translated_as_from_a_pipe_and_commands_change_how(tmp_path: P
     with terminal(folder=tmp_path, **state) as own:
         assert own.ask(LINE) == best[0]
         assert own.ask(OTHER) == best[1]
-        assert own.ask(":beam 3") == ""
-        assert own.ask(":n 2") == ""
+        own.ask(":beam 3")
+        own.ask(":n 2")
         found = own.ask(LINE).splitlines()
         assert [row.split(" ||| ")[:2] for row in found] == [row.split(" ||| ")[:2] for row in several[4:]]
         assert float(found[0].split(" ||| ")[2]) >= float(found[1].split(" ||| ")[2])
         assert own.ask(":beam") == "beam is 3"
         own.type("\x04")
         assert own.end() == 0
+
+
+def rows(answer: str) -> list[list[str]]:
+    """The fields of the lines of an answer that has scores."""
+    return [line.split(" ||| ") for line in answer.splitlines() if "|||" in line]
+
+
+def test_what_changes_how_shows_the_last_line_again(tmp_path: Path, state: dict[str, str]) -> None:
+    best = piped(lines=f"{LINE}\n")[0]
+    five = [line.split(" ||| ") for line in piped("--beam", 5, "--n-best", 5, lines=f"{OTHER}\n{LINE}\n")[5:]]
+    with terminal(folder=tmp_path, **state) as own:
+        assert own.ask(":n 1") == "", "there is no line yet"
+        own.ask(OTHER)
+        assert own.ask(LINE) == best
+        found = own.ask(":n 5")
+        assert "beam is now 5" in found
+        assert [row[:2] for row in rows(found)] == [row[:2] for row in five]
+        assert rows(own.ask(":beam 6"))[0][0] == "1", "it is still the second line"
+        assert "lower n_best" in own.ask(":beam 4")
+        own.ask(":n 1")
+        assert own.ask(":beam 1") == piped("--beam", 1, lines=f"{LINE}\n")[0]
+        assert own.ask(":attention").splitlines()[0] == piped("--beam", 1, lines=f"{LINE}\n")[0]
+
+
+def test_samples_and_groups_are_raised_too(tmp_path: Path, state: dict[str, str]) -> None:
+    diverse = "--search", "diverse", "--beam", 4, "--beam-groups", 2
+    with terminal(*diverse, folder=tmp_path, **state) as own:
+        own.ask(LINE)
+        found = own.ask(":n 5")
+        assert "beam is now 6" in found and len(rows(found)) == 5
+    with terminal("--search", "sampling", "--samples", 2, folder=tmp_path, **state) as own:
+        own.ask(LINE)
+        found = own.ask(":n 3")
+        assert "samples is now 3" in found and len(rows(found)) == 3
+        assert "beam has no use with search sampling" in own.ask(":beam 5")
+
+
+def test_a_line_that_contradicts_what_is_asked_ends_nothing(tmp_path: Path, state: dict[str, str]) -> None:
+    with terminal("--keep", "numbers", "--forbid", "5", folder=tmp_path, **state) as own:
+        told = own.ask("copy 5")
+        assert "'5' in it is forbidden" in told and len(told.splitlines()) == 1
+        assert own.ask(":n 1") == "", "what has no translation is not translated again"
+        assert "give a line first" in own.ask(":attention")
+        assert own.ask(LINE) == piped(lines=f"{LINE}\n")[0]
+        own.type("\x04")
+        assert own.end() == 0
+
+
+def test_a_line_that_cannot_be_read_ends_nothing_either(tmp_path: Path, state: dict[str, str]) -> None:
+    output, weights = tmp_path / "out.jsonl", tmp_path / "weights.jsonl"
+    options = "--format", "jsonl", "--attention", weights
+    with terminal(*options, folder=tmp_path, output=output, **state) as own:
+        assert "line 1: " in own.ask("no object")
+        assert own.ask(f'{{"source": "{LINE}"}}') == ""
+        own.type("\x04")
+        assert own.end() == 0
+    assert output.read_text(encoding="utf-8").count("\n") == weights.read_text(encoding="utf-8").count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(("--prefix", "prefixes"), "name the file with --input"), (("--workers", 2), "one process")],
+    ids=str,
+)
+def test_options_that_say_nothing_to_typed_lines_are_refused(
+    options: tuple[object, ...], words: str, tmp_path: Path, state: dict[str, str]
+) -> None:
+    (tmp_path / "prefixes").write_text("a\n", encoding="utf-8")
+    own = Terminal("translate", "--model", RUN, *options, folder=tmp_path, **state)
+    try:
+        assert words in " ".join(own.rest().split())
+        assert own.end() == 2
+    finally:
+        own.close()
 
 
 def test_attention_is_drawn_of_the_last_sentence(tmp_path: Path, state: dict[str, str]) -> None:
@@ -75,7 +149,8 @@ def test_a_mistake_is_told_and_changes_nothing(tmp_path: Path, state: dict[str, 
         ":bean 3": "did you mean 'beam'?",
         ":beam many": "give a whole number",
         ":beam 0": "greater than or equal to 1",
-        ":n 9": "raise beam",
+        ":n 0": "greater than 0",
+        ":n 5000": "decoding.beam",
         ":": "known: n, beam",
     }
     with terminal(folder=tmp_path, **state) as own:

@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
 from threading import Barrier
 
 import pytest
 import torch
 
-from s2s_cli import RunFailed, S2SError, Translation, Translator, UserError
+from s2s_cli import RunFailed, S2SError, Term, Translation, Translator, UserError, Wishes
 from s2s_cli.translate import translator as module
 
 ROOT = Path(__file__).parent.parent
@@ -39,7 +40,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_the_examples_of_the_document_run(here: Path) -> None:
-    assert len(blocks()) == 6
+    assert len(blocks()) == 8
     program = f"lines = {LINES[:6]!r}\n" + "\n".join(blocks())
     (here / "examples.py").write_text(program, encoding="utf-8")
     environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"}
@@ -66,6 +67,28 @@ def test_a_model_is_found_as_by_the_command(here: Path, monkeypatch: pytest.Monk
         Translator.load()
     monkeypatch.setenv("S2S_MODEL", "runs/demo")
     assert Translator.load().translate_one(LINES[0]).text == EXPECTED[0]
+
+
+def test_one_line_in_place_of_a_list_is_refused(here: Path) -> None:
+    translator = Translator.load("runs/demo")
+    for line in (LINES[0], LINES[0].encode()):
+        with pytest.raises(TypeError, match=r"give \[line\], or call translate_one"):
+            translator.translate(line)  # type: ignore[arg-type, unused-ignore]  # a text is a sequence of texts
+
+
+def test_the_attributes_of_a_translation_are_documented(here: Path) -> None:
+    document = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    names = {field.name for field in fields(Translation)} | {"log_probability", "length"}
+    assert all(f"`{name}`" in document for name in names)
+
+
+def test_wishes_are_granted(here: Path) -> None:
+    translator = Translator.load("runs/demo")
+    translator.wish(Wishes(terms=(Term("c", "h"),), forbid=("a",)))
+    found = translator.translate_one("copy a c").text.split()
+    assert "h" in found and "a" not in found
+    with pytest.raises(UserError, match="is forbidden"):
+        translator.wish(Wishes(force=("a",), forbid=("a",)))
 
 
 def test_an_ensemble_of_a_model_with_itself_is_the_model(here: Path) -> None:

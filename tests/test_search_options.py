@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import toy
 
-from s2s_cli.config_decoding import _LOOKED_AT_BY
+from s2s_cli.config_decoding import _LOOKED_AT_BY, DecodingConfig
 from s2s_cli.errors import UserError
 from s2s_cli.search.searches import SEARCHES
 
@@ -173,6 +173,48 @@ def test_what_a_search_does_not_look_at_is_refused(search: str, key: str, runs: 
     assert told == f"decoding: {key} has no use with search {search}: leave it out, or set search to {searches}"
 
 
+@pytest.mark.parametrize(("search", "key"), USELESS)
+def test_that_it_is_given_counts_and_not_its_value(search: str, key: str, runs: Path) -> None:
+    default = DecodingConfig.model_fields[key].default
+    told = refusal(runs, "--search", search, f"--{key.replace('_', '-')}", OTHER[key] if default is None else default)
+    assert f"{key} has no use with search {search}" in told
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--normalization", "none", "--length-penalty", 1), "set normalization to gnmt"),
+        (("--search", "diverse", "--beam", 1), "raise beam, or set search to beam"),
+        (("--ensemble", "probabilities"), "ensemble has no use with one model"),
+    ],
+    ids=str,
+)
+def test_what_is_given_and_has_no_use_is_refused(options: tuple[object, ...], words: str, runs: Path) -> None:
+    assert words in refusal(runs, *options)
+
+
+def test_the_other_commands_refuse_what_has_no_use_too(runs: Path) -> None:
+    model, source, target = ("-m", runs / "runs" / "sampling"), runs / "test.src", runs / "test.tgt"
+    evaluate = "evaluate", *model, "--beam", 5, "--source", source, "--reference", target
+    score = "score", *model, "--ensemble", "probabilities", "--source", source, "--target", target
+    plot = "plot", "attention", *model, *model, "--text", "copy a", "-o", runs / "map.svg"
+    for command, words in (
+        (evaluate, "beam has no use with search sampling"),
+        (score, "ensemble has no use with one model"),
+        (plot, "--model: given twice"),
+        (("evaluate", *model, *model), "--model: given twice"),
+        (("plot", "curve", *model, "--test", "a", "--test", "b", "-o", runs / "map.svg"), "--test: given twice"),
+    ):
+        error = toy.invoke(*command)
+        assert isinstance(error, UserError) and words in str(error), command
+
+
+def test_a_config_may_list_what_has_no_use_as_it_is_by_default() -> None:
+    listed = DecodingConfig(normalization="none").model_dump()
+    assert DecodingConfig.model_validate(listed).model_dump() == listed
+    DecodingConfig(search="diverse", beam=1)
+
+
 TO_FILE = ("--output", "out")
 VECTORS = ("--input", "test.safetensors")
 
@@ -219,6 +261,38 @@ def test_options_that_contradict_each_other_or_the_model_are_refused(
     Path("terms").write_text("a\tb c\n")
     assert words in refusal(runs, *options, model=model)
     assert not any(Path(name).exists() for name in ("out", "out.part", "a.npz"))
+
+
+def test_no_output_overwrites_what_is_read(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = (runs / "test.src").read_bytes()
+    given = dict.fromkeys(("in", "ref", "in.jsonl", "terms", "prefixes"), lines) | {"terms": b"a\tb\n"}
+    for name, content in given.items():
+        Path(name).write_bytes(content)
+    Path("link").symlink_to("in")
+    Path("same").hardlink_to("in")
+    model = "-m", runs / "runs" / "plain"
+    translate, score, evaluate = (("translate", *model), ("score", *model), ("evaluate", *model))
+    pair = "--source", "in", "--reference", "ref"
+    for command, words in (
+        ((*translate, "-i", "in", "-o", "in"), "--input and --output"),
+        ((*translate, "-i", "in", "-o", "./link"), "--input and --output"),
+        ((*translate, "-i", "link", "-o", "in"), "--input and --output"),
+        ((*translate, "-i", "same", "-o", "in"), "--input and --output"),
+        ((*translate, "-i", "in.jsonl", "--attention", "in.jsonl"), "--input and --attention"),
+        ((*translate, "-i", "in", "-o", "prefixes", "--prefix", "prefixes"), "--prefix and --output"),
+        ((*translate, "-i", "in", "-o", "terms", "--terminology", "terms"), "--terminology and --output"),
+        ((*score, "--source", "in", "--target", "ref", "-o", "in"), "--source and --output"),
+        ((*score, "--source", "in", "--target", "ref", "--json", "ref"), "--target and --json"),
+        ((*evaluate, *pair, "--output", "in"), "--source and --output"),
+        ((*evaluate, *pair, "--report", "ref"), "--reference and --report"),
+        (("evaluate", "--hypothesis", "a=in", "--reference", "ref", "--json", "in"), "--hypothesis and --json"),
+        ((*evaluate, "--output", runs / "test.tgt"), "test set test and --output"),
+    ):
+        error = toy.invoke(*command)
+        assert isinstance(error, UserError) and words in str(error), command
+    assert {name: Path(name).read_bytes() for name in given} == given
+    assert toy.invoke(*translate, "-i", "/dev/null", "-o", "/dev/null") is None, "a device holds nothing"
 
 
 def test_the_command_itself(runs: Path) -> None:

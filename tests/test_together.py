@@ -128,12 +128,12 @@ def test_batches_give_what_each_line_alone_gives(width: int, load: Load) -> None
 def test_ensembles_give_what_each_line_alone_gives_and_a_model_twice_is_the_model(
     options: dict[str, object], wishes: str, combine: str, load: Load
 ) -> None:
-    keys = {**of_width(3, options), "ensemble": combine, "wishes": WISHES[wishes]}
-    both = load("one", "other", **keys)
+    keys = {**of_width(3, options), "wishes": WISHES[wishes]}
+    both = load("one", "other", ensemble=combine, **keys)
     together = both.translate(ENTRIES)
     assert_alike(together, [both.translate([entry])[0] for entry in ENTRIES])
     one = load("one", **keys).translate(ENTRIES)
-    assert_alike(load("one", "one", **keys).translate(ENTRIES), one)
+    assert_alike(load("one", "one", ensemble=combine, **keys).translate(ENTRIES), one)
     assert [group[0].score for group in together] != [group[0].score for group in one]
 
 

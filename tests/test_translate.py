@@ -25,7 +25,7 @@ from s2s_cli.files import packed_by
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.translate import lines as lines_module
 from s2s_cli.translate import translator as translator_module
-from s2s_cli.translate.entry import MAX_LINE_BYTES
+from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry
 from s2s_cli.translate.lines import FIRST_WINDOW, LAST_WINDOW, WINDOW_BYTES, read_windows
 from s2s_cli.translate.streams import translate_lines
 from s2s_cli.translate.translator import Translator
@@ -216,6 +216,25 @@ def test_translations_ended_at_the_limit_are_counted(make: Callable, stream: Cal
     ]
 
 
+def test_translations_ended_by_the_ratio_are_counted_too(make: Callable, stream: Callable) -> None:
+    translator = make(max_length=11, max_length_ratio=0.01, min_length=10)
+    stream(translator, b"ba\nab\n\nba\n")
+    assert (translator.notices.ended, translator.notices.ended_by_ratio) == (3, 0)
+    translator = make(max_length=50, max_length_ratio=0.01, min_length=9)
+    stream(translator, b"ba\nab\n\nba\n")
+    assert (translator.notices.ended, translator.notices.ended_by_ratio) == (0, 3)
+    assert translator.notices.messages(translator.config) == [
+        "the translations of 3 of 4 sources were ended at 0.01 times the source's pieces and ten "
+        "(decoding.max_length_ratio)"
+    ]
+
+
+def test_a_given_translation_is_not_called_ended(make: Callable) -> None:
+    translator = make()
+    translator.translate([Entry("ba", target=(4, 5))])
+    assert (translator.notices.ended, translator.notices.ended_by_ratio) == (0, 0)
+
+
 def test_a_line_cut_by_bytes_is_not_called_broken(
     make: Callable, stream: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,7 +256,7 @@ def test_a_source_of_too_many_pieces_is_cut_and_each_such_line_counted(make: Cal
 
 
 def test_notices_are_silent_where_nothing_happened(make: Callable, stream: Callable) -> None:
-    translator = make(max_length=100)
+    translator = make(beam=5, search="sampling", temperature=100, max_length=1000, max_length_ratio=300)
     stream(translator, b"ab\nba\n")
     assert translator.notices.messages(translator.config) == []
     stream(translator, b"a\0b\n")

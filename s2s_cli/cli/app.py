@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from s2s_cli import __version__
+from s2s_cli.errors import UserError
 
 ORDER = ("train", "translate", "evaluate", "score", "plot", "info", "average", "config")
 
@@ -20,6 +21,17 @@ class _InOrder(TyperGroup):
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
+class OfOneModel(TyperCommand):
+    """Refuses a second --model or --test, which other commands take: the last one alone would count."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args(args=[*args])
+        for param in given:
+            if param.name in ("model", "test") and not getattr(param, "multiple", False) and given.count(param) > 1:
+                raise UserError(f"--{param.name}: given twice, and this takes one: leave the others out")
+        return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
@@ -54,7 +66,7 @@ ModelsOption = Annotated[
         "--model",
         "-m",
         metavar="DIR",
-        help="Run directory, or one of its checkpoints. Repeated: an ensemble. Default: as for s2s evaluate.",
+        help="Run directory, or one of its checkpoints. Repeated: an ensemble. Default: $S2S_MODEL, else the latest.",
         show_default=False,
     ),
 ]

@@ -28,7 +28,7 @@ def average(
             "--model",
             "-m",
             metavar="DIR",
-            help="A run, or several of one start: their best. Default: as for s2s evaluate.",
+            help="A run, or several of one start: their best. Default: $S2S_MODEL, else the latest.",
             show_default=False,
         ),
     ] = None,

@@ -12,7 +12,10 @@ Search = Annotated[
     typer.Option(metavar="NAME", help="beam, diverse (groups of beams) or sampling. Default: the run's."),
 ]
 Stopping = Annotated[str | None, typer.Option(metavar="NAME", help="When a beam ends: early, full or exact.")]
-LengthPenalty = Annotated[float | None, typer.Option(metavar="ALPHA", help="0 is off.")]
+LengthPenalty = Annotated[
+    float | None,
+    typer.Option(metavar="ALPHA", help="How much scores make up for length: more favours longer; 0 is off."),
+]
 Normalization = Annotated[
     str | None, typer.Option(metavar="NAME", help="Scores are divided by gnmt's length penalty, average or none.")
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from s2s_cli.cli.app import BatchOption, BeamOption, ModelOption, app, examples, say
+from s2s_cli.cli.app import BatchOption, BeamOption, ModelOption, OfOneModel, app, examples, say
 from s2s_cli.errors import GATE_MISSED, UserError
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 @app.command(
+    cls=OfOneModel,
     short_help="Score a model, or files of translations, and judge them.",
     epilog=examples(
         "s2s evaluate --min bleu=30",
@@ -102,7 +103,7 @@ def evaluate(
 
     if fail_on not in (None, "regression"):
         raise UserError(f"--fail-on {fail_on}: {suggest(fail_on, ['regression'])}")
-    from s2s_cli.score.evaluator import Evaluator
+    from s2s_cli.score.evaluator import Evaluator, named_file
     from s2s_cli.score.request import Request
 
     request = Request(
@@ -152,8 +153,14 @@ def evaluate(
         workers = dispatcher.workers
         with workers.in_turn():
             written = {"--json": None if json_ in (None, "-") else Path(json_ or ""), "--junit": junit}
-            check_destinations({**written, "--report": report, "--output": output})
+            written |= {"--report": report, "--output": output}
+            read = [("--hypothesis", named_file(text).path) for text in request.hypothesis]
+            read += [("--reference", path) for path in request.reference]
+            check_destinations(written, [*read, ("--source", source)])
             evaluator = Evaluator(request, say if workers.first else lambda _: None, dispatcher)
+            check_destinations(
+                written, [(f"test set {test.name}", path) for test in evaluator.tests for path in test.paths]
+            )
         translated = evaluator.translate()
         passed = True
         with workers.together(patient=True):

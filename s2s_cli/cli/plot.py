@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from s2s_cli.cli.app import BeamOption, ModelOption, app, examples, say
+from s2s_cli.cli.app import BeamOption, ModelOption, OfOneModel, app, examples, say
 
 
 @app.command(
+    cls=OfOneModel,
     short_help="Draw a learning curve, scores by length, or an attention map.",
     epilog=examples(
         "s2s plot curve -o curve.png",

@@ -65,7 +65,8 @@ def score(
     from s2s_cli.signals import end_quietly_on_closed_pipe
 
     end_quietly_on_closed_pipe()
-    check_destinations({"--output": output, "--attention": attention, "--json": json_})
+    written = {"--output": output, "--attention": attention, "--json": json_}
+    check_destinations(written, [("--source", source), ("--target", target)])
     from s2s_cli.display import write_json
     from s2s_cli.score.pairs import FORMATS, for_scoring, score_pairs
     from s2s_cli.translate.insight import Insight

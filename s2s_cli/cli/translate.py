@@ -157,7 +157,7 @@ def translate(
     from s2s_cli.translate.formats import Prefixed, choose_format
     from s2s_cli.translate.insight import Insight
     from s2s_cli.translate.machines import divided, refuse_alone
-    from s2s_cli.translate.prompt import Prompt, is_wanted
+    from s2s_cli.translate.prompt import Prompt, is_wanted, refuse_ignored
     from s2s_cli.translate.streams import translate_file
     from s2s_cli.translate.translator import Translator
     from s2s_cli.translate.watches import watching
@@ -171,7 +171,8 @@ def translate(
                 end_quietly_on_closed_pipe()
             else:
                 refuse_alone(input_, output, looks=show_attention or bool(attention), processes=workers, fresh=fresh)
-            check_destinations({"--output": output, "--attention": attention})
+            read = [("--input", input_), ("--prefix", prefix), *(("--terminology", path) for path in terminology or ())]
+            check_destinations({"--output": output, "--attention": attention}, read)
             if prefix and split:
                 raise UserError("--prefix gives whole lines, and --split divides them: leave one out")
             wishes = Wishes(
@@ -187,6 +188,9 @@ def translate(
             load = partial(Translator.load, *(checkpoint for _, checkpoint in models), **keys)
             translator = load()
             translator.wish(wishes)
+            asks = is_wanted(translator, input_)
+            if asks:
+                refuse_ignored(prefix, workers)
             kind, shown = translator.tokenizer.source.config.kind, Insight(scores, scores, alignments)
             choose = partial(
                 choose_format,
@@ -228,7 +232,7 @@ def translate(
             )
         else:
             with replaced_when_done(output, sys.stdout) as file, packed_where_named(output, file) as target:
-                if is_wanted(translator, input_):
+                if asks:
                     Prompt(translator, target, choose, watches).run()
                 else:
                     translate_file(translator, input_, target, form, work)

@@ -15,6 +15,7 @@ from s2s_cli.config import Config
 from s2s_cli.data.tokenizer import fingerprint
 from s2s_cli.errors import UserError
 from s2s_cli.info.history import History, read_history
+from s2s_cli.info.log import Logged, read_log
 from s2s_cli.manifest import Manifest
 from s2s_cli.run import FORMAT, RunDirectory, find_run, is_checkpoint, is_latest
 
@@ -64,6 +65,7 @@ class Description:
     weights: Weights | None
     """None where it has no checkpoint yet."""
     history: History
+    logged: Logged
     checkpoints: tuple[Saved, ...]
     bytes: Mapping[str, int]
     """On the disk: of its checkpoints, its tokenized text, its tokenizer, and all else."""
@@ -79,6 +81,7 @@ class Description:
             "weights": weights,
             "tokenizer_sha256": self.tokenizer_sha256,
             "history": self.history.as_json(),
+            "logged": asdict(self.logged),
             "checkpoints": [asdict(saved) for saved in self.checkpoints],
             "bytes": dict(self.bytes),
             "config": self.config.model_dump(mode="json"),
@@ -106,6 +109,7 @@ def describe(path: Path | None) -> Description:
         tokenizer_sha256=tokenizer,
         weights=_weights(run, used, config, tokenizer) if used else None,
         history=read_history(run, config, Manifest(newest) if newest else None),
+        logged=read_log(run.log_path),
         checkpoints=_checkpoints(run, pointers),
         bytes=_bytes(run),
     )

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from s2s_cli.config import Config, DecodingConfig
+from s2s_cli.config import Config, DecodingConfig, ParallelText
 from s2s_cli.display import print_table
 from s2s_cli.info.history import STATES, History
 from s2s_cli.info.listing import Listed
@@ -43,6 +43,7 @@ def print_run(run: Description, plain: bool) -> None:
     tables: list[tuple[Row, list[Row]]] = [
         (("run", str(run.path)), list(_about(run))),
         (("model", run.config.model.attention), list(_model(run.config, used.vocabulary if used else {}))),
+        (("data", "files"), list(_data(run))),
         (("training", _count(history.step) + (" steps" if history.step is not None else "")), list(_training(run))),
     ]
     if used:
@@ -104,9 +105,29 @@ def _model(config: Config, vocabulary: Mapping[str, int]) -> Iterator[Row]:
     yield "pieces", f"{config.tokenizer.type}{': ' if sizes else ''}{sizes}"
 
 
+def _data(run: Description) -> Iterator[Row]:
+    """The texts, which are as many files as their names stand for, and their pairs where the log tells."""
+    data, logged = run.config.data, run.logged
+    for text in data.train:
+        yield "training", _files(text) + (f", weight {text.weight:g}" if text.weight else "")
+    yield "validation", _files(data.valid)
+    for test in data.test:
+        yield "test", f"{test.name}: {_files(test)}"
+    if logged.training_pairs is not None:
+        pieces = f"{_count(logged.training_pieces)} target pieces"
+        validation = f"{_count(logged.validation_pairs)} for validation"
+        yield "pairs", f"{_count(logged.training_pairs)} for training ({pieces}), {validation}"
+
+
+def _files(text: ParallelText) -> str:
+    return ", ".join(map(str, text.files))
+
+
 def _training(run: Description) -> Iterator[Row]:
     history, training = run.history, run.config.training
     yield "optimizer", f"{training.optimizer}, {training.schedule} {training.learning_rate:g}, seed {training.seed}"
+    if run.logged.trained_on:
+        yield "trained on", "; then ".join(run.logged.trained_on)
     if history.epochs is not None:
         yield "epochs", f"{history.epochs:.2f}"
     if history.target_pieces is not None:

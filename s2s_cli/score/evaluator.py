@@ -158,7 +158,7 @@ class Evaluator:
         for metric in LIKELIHOODS:
             if metric in self.settings.max:
                 raise UserError(f"--max {metric}: needs a model, a file of translations has none (evaluation.max)")
-        systems = [_named_file(text) for text in self.request.hypothesis]
+        systems = [named_file(text) for text in self.request.hypothesis]
         names = [system.name for system in systems]
         if len(set(names)) < len(names):
             raise UserError(f"--hypothesis: each needs a name of its own, NAME=FILE (now: {', '.join(names)})")
@@ -212,8 +212,12 @@ def _limits(option: str, texts: Sequence[str]) -> dict[str, float]:
     return limits
 
 
-def _named_file(text: str) -> FileSystem:
-    """FILE, or NAME=FILE."""
+def named_file(text: str) -> FileSystem:
+    """What --hypothesis names: FILE, or NAME=FILE.
+
+    Raises:
+        UserError: where it is neither.
+    """
     name, equals, path = text.partition("=")
     if not equals or is_there(Path(text)):
         return FileSystem(text, Path(text))

@@ -162,8 +162,9 @@ class ModelSystem:
         self.name = self.run.path.resolve().name
         self.config = self.run.read_config()
         given = {"beam": beam, "batch_size": batch_size, "n_best": 1}
-        known = {key: value for key, value in given.items() if value is not None}
-        self.decoding = change(self.config.decoding, known, "decoding")
+        self._given = {key: value for key, value in given.items() if value is not None}
+        self.decoding = change(self.config.decoding, self._given, "decoding")
+        self.decoding.check_given(self._given)
         self._cache, self._say = cache, say
         self._dispatcher = dispatcher or Dispatcher()
 
@@ -171,7 +172,7 @@ class ModelSystem:
     def translator(self) -> Translator:
         """The loaded model."""
         own_device(self.decoding.device)
-        translator = Translator.load(self.checkpoint, **self.decoding.model_dump())
+        translator = Translator.load(self.checkpoint, **self._given)
         translator.between_batches = self._dispatcher.still_there
         return translator
 

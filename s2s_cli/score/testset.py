@@ -14,7 +14,7 @@ from s2s_cli.config import Config, ParallelText
 from s2s_cli.data.corpus import Source, read_lines, read_pairs
 from s2s_cli.data.features import FORMATS, open_features
 from s2s_cli.errors import UserError, suggest
-from s2s_cli.files import names_files, sha256
+from s2s_cli.files import matching, names_files, sha256
 from s2s_cli.run import RunDirectory
 
 
@@ -42,6 +42,11 @@ class TestSet:
         if self.sources is None:
             return None
         return digest([source if isinstance(source, str) else source.fingerprint for source in self.sources])
+
+    @property
+    def paths(self) -> list[Path]:
+        """Its files, each by its own name."""
+        return [path for name in self.files for path in matching(Path(name))]
 
     @property
     def texts(self) -> tuple[Source, ...]:

@@ -107,6 +107,9 @@ class Notices:
     """Lines that could not be read, or of which something was asked that contradicts itself."""
     cut: int = 0
     ended: int = 0
+    """Translations, at max_length..."""
+    ended_by_ratio: int = 0
+    """... and at what max_length_ratio allows for their source, where that is less."""
     _lock: Lock = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def add(self, why: str = "", /, **counts: int) -> None:
@@ -141,6 +144,11 @@ class Notices:
             found.append(
                 f"the translations of {self.ended:,} of {self.sources:,} sources were ended at {config.max_length:,} "
                 "pieces (decoding.max_length)"
+            )
+        if self.ended_by_ratio:
+            found.append(
+                f"the translations of {self.ended_by_ratio:,} of {self.sources:,} sources were ended at "
+                f"{config.max_length_ratio:g} times the source's pieces and ten (decoding.max_length_ratio)"
             )
         return found
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
@@ -23,6 +24,26 @@ from s2s_cli.translate.translator import Translator
 SIGN = "> "
 MOST_HISTORY = 1000
 ABOUT = "a line is translated; one that begins with a colon is a command (with a space before it, a line)"
+
+
+def refuse_ignored(prefix: Path | None, workers: str) -> None:
+    """Refuses options that say nothing to lines which are typed.
+
+    Args:
+        prefix: of --prefix.
+        workers: of --workers.
+
+    Raises:
+        UserError: saying what to do.
+    """
+    if prefix:
+        raise UserError(
+            f"--prefix {prefix}: its lines belong to those of a file, not to what is typed: name the file with --input"
+        )
+    if workers not in ("1", "auto"):
+        raise UserError(
+            f"--workers {workers}: typed lines are translated by one process: leave it out, or name a file with --input"
+        )
 
 
 def is_wanted(translator: Translator, path: Path | None) -> bool:
@@ -55,7 +76,9 @@ class Prompt:
         self._talk: TextIO = sys.stdout if sys.stdout.isatty() else sys.stderr
         self._read = _edited if self._talk is sys.stdout else self._plainly_read
         self._watches = watches
+        self._line: str | None = None
         self._last: list[Translation] = []
+        """Of that line, which is the last one that was translated."""
         self._ends = False
 
     def run(self) -> None:
@@ -73,14 +96,18 @@ class Prompt:
                     self._say("")
 
     def _take(self, line: str | None) -> None:
-        """Does what a line asks for; None is the end of the input."""
+        """Does what a line asks for; None is the end of the input. A mistake is told, and ends nothing."""
         if line is None:
             self._say("")
             self._ends = True
-        elif line.startswith(":"):
-            self._obey(line)
-        else:
-            self._translate(line)
+            return
+        try:
+            if line.startswith(":"):
+                self._obey(line)
+            else:
+                self._translate(line)
+        except UserError as error:
+            self._say(str(error))
 
     def _plainly_read(self) -> str | None:
         """A line, where standard output is no terminal: Python would write the prompt there."""
@@ -90,32 +117,49 @@ class Prompt:
         return line.removesuffix("\n") if line else None
 
     def _translate(self, line: str) -> None:
-        """Writes the translations as `translate_lines` does."""
-        notices, self._last = self.translator.notices, []
-        item = self._form.line(notices.lines + 1, line.encode("utf-8", "surrogateescape"), notices)
-        window = Window(notices.lines, [item], Notices().take())
-        found = answer(self.translator, self._form, window, [self._last.append, *self._watches])
-        notices.add(**found.counts)
+        notices = self.translator.notices
+        self._line, self._last = None, []
+        counts = self._write(line, notices.lines, notices)
+        self._line = line
+        notices.add(**counts)
+
+    def _translate_again(self) -> None:
+        """The last line, which is still the same one: it is not counted twice."""
+        if self._line is not None:
+            self._write(self._line, self.translator.notices.lines - 1, Notices())
+
+    def _write(self, line: str, index: int, notices: Notices) -> dict[str, int]:
+        """Writes the translations as `translate_lines` does; what was noticed in translating is returned.
+
+        Raises:
+            UserError: where the line cannot be translated; nothing is written then.
+        """
+        item = self._form.line(index + 1, line.encode("utf-8", "surrogateescape"), notices)
+        window, last = Window(index, [item], Notices().take()), list[Translation]()
+        found = answer(self.translator, self._form, window, [last.append])
+        if found.why:
+            raise UserError(found.why)
+        self._last = last
+        for watch, best in product(self._watches, last):
+            watch(best)
         self._output.write(found.output)
         self._output.flush()
+        return found.counts
 
     # --- commands
 
     def _obey(self, line: str) -> None:
         name, _, value = line[1:].strip().partition(" ")
-        try:
-            if name not in COMMANDS:
-                raise UserError(f":{name}: no such command: {suggest(name, COMMANDS)}")
-            COMMANDS[name](self, value.strip())
-        except UserError as error:
-            self._say(str(error))
+        if name not in COMMANDS:
+            raise UserError(f":{name}: no such command: {suggest(name, COMMANDS)}")
+        COMMANDS[name](self, value.strip())
 
     def set_beam(self, value: str) -> None:
-        """:beam 10     keeps 10 hypotheses"""
+        """:beam 10     keeps 10 hypotheses, and translates the last line again"""
         self._set("beam", value)
 
     def set_n_best(self, value: str) -> None:
-        """:n 5         gives the 5 best, with scores"""
+        """:n 5         gives the 5 best, with scores, of the last line too"""
         self._set("n_best", value)
 
     def _set(self, key: str, value: str) -> None:
@@ -124,8 +168,13 @@ class Prompt:
             raise UserError(f"{key} is {getattr(config, key)}")
         if not value.isdecimal():
             raise UserError(f"{key}: give a whole number, not {value}")
-        changed = change(config, {key: int(value)}, "decoding")
+        room = config.room_for(int(value)) if key == "n_best" else {}
+        changed = change(config, {**room, key: int(value)}, "decoding")
+        changed.check_given([key])
         self._form, self.translator.config = self._choose(changed), changed
+        for name, number in room.items():
+            self._say(f"{name} is now {number}, so that it holds so many")
+        self._translate_again()
 
     def show_attention(self, value: str) -> None:
         """:attention   shows where the model looked for the last translation"""

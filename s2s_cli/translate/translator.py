@@ -87,12 +87,16 @@ class Translator:
             changes: keys of the run's decoding section to change; None leaves one as it is.
 
         Raises:
-            UserError: where there is no such run, one is damaged, the vocabularies differ, or a change is not allowed.
+            UserError: where there is no such run, one is damaged, the vocabularies differ, or a change is not allowed,
+                or has no use.
         """
         run, checkpoint = find_model(None if path is None else Path(path))
         config, tokenizer, model = load_model(run, checkpoint)
         given = {name: value for name, value in changes.items() if value is not None}
         decoding = change(config.decoding.for_search(given.get("search")), given, "decoding")
+        decoding.check_given(given)
+        if "ensemble" in given and not others:
+            raise UserError("ensemble has no use with one model: leave it out, or name several models")
         device = choose_device(decoding.device)
         if device.type == "cpu":
             keep_freed_memory()
@@ -149,7 +153,10 @@ class Translator:
 
         Raises:
             Refused: where what is asked of some entries contradicts itself.
+            TypeError: where one line is given in place of several.
         """
+        if isinstance(sources, str | bytes):
+            raise TypeError("translate takes a list of lines: give [line], or call translate_one(line)")
         entries = [source if isinstance(source, Entry) else Entry(source) for source in sources]
         numbers: dict[Entry, int] = {}
         numbered = [numbers.setdefault(entry, len(numbers)) for entry in entries]  # equal ones are translated once
@@ -167,7 +174,7 @@ class Translator:
                     refused[number] = str(error)
         if refused:
             raise Refused({place: refused[number] for place, number in enumerate(numbered) if number in refused})
-        found, ended = [self.blank] * len(unique), [False] * len(unique)
+        found, ended, ratio = [self.blank] * len(unique), [False] * len(unique), [False] * len(unique)
         model = self._made_ready(self.config.hypotheses * sum(len(one.row) for one in asked.values()))
         order = sorted(asked, key=lambda number: -len(asked[number].row))
         for number, hypotheses in zip(order, self._decode(model, [asked[number] for number in order]), strict=True):
@@ -175,8 +182,10 @@ class Translator:
             if self.config.mbr:
                 best = by_utility(best)
             found[number], ended[number] = best[: self.config.n_best], best[0].length >= self.config.max_length
-        cuts, ends = (sum(which[number] for number in numbered) for which in (cut, ended))
-        self.notices.add(sources=len(entries), cut=cuts, ended=ends)
+            at_limit = unique[number].target is None and best[0].length >= asked[number].limit
+            ratio[number] = at_limit and not ended[number]
+        cuts, ends, ratios = (sum(which[number] for number in numbered) for which in (cut, ended, ratio))
+        self.notices.add(sources=len(entries), cut=cuts, ended=ends, ended_by_ratio=ratios)
         return [found[number] for number in numbered]
 
     @property
