@@ -123,7 +123,8 @@ def _train(
     precision = {torch.bfloat16: "bf16", torch.float32: "fp32"}[choose_precision(config.training.precision, device)]
     threads = f" ({torch.get_num_threads()} threads)" if device.type == "cpu" else ""
     on = f"{workers.size} workers, each " if workers.size > 1 else ""
-    observer.info(f"model: {count_parameters(model):,} parameters, {on}{precision} on {device.type}{threads}")
+    computed = f"{on}{precision} on {device.type}{threads} by torch {torch.__version__}"
+    observer.info(f"model: {count_parameters(model):,} parameters, {computed}")
     trainer = Trainer(parts, observer, stop)
     if saved is not None:
         trainer.resume(saved)
