@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 import toy
 
+from s2s_cli.cli.translate import translate as command
 from s2s_cli.config_decoding import _LOOKED_AT_BY, DecodingConfig
 from s2s_cli.errors import UserError
 from s2s_cli.search.searches import SEARCHES
@@ -75,6 +77,7 @@ def refusal(runs: Path, *options: object, model: str = "plain") -> str:
         ("--min-length-ratio", 2),
         ("--max-length", 2),
         ("--max-length-ratio", 0.1, "--min-length", 12),
+        ("--max-source-length", 2),
     ],
     ids=str,
 )
@@ -88,6 +91,10 @@ def test_each_option_says_something_else_for_each_line_and_again_the_same(
     if n_best == 1:
         assert found[1] == ""
         assert found[0] == found[3], "equal sources are translated equally"
+
+
+def test_every_key_of_the_section_is_an_option() -> None:
+    assert set(DecodingConfig.model_fields) <= set(inspect.signature(command).parameters)
 
 
 def test_what_is_asked_for_is_what_comes(runs: Path) -> None:

@@ -52,5 +52,12 @@ MaxLength = Annotated[int | None, typer.Option(metavar="N", help="Most pieces of
 MaxLengthRatio = Annotated[
     float | None, typer.Option(metavar="X", help="Most pieces for each piece of the source (and ten more).")
 ]
+MaxSourceLength = Annotated[
+    int | None, typer.Option(metavar="N", help="Sources of more pieces or vectors are cut, with a warning.")
+]
+AllowUnknown = Annotated[
+    bool | None,
+    typer.Option("--allow-unknown/--no-allow-unknown", help="Let the unknown piece stand in translations."),
+]
 Precision = Annotated[str | None, typer.Option(metavar="NAME", help="fp32, bf16 or auto.")]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")]

@@ -124,6 +124,8 @@ def translate(
     min_length_ratio: decoding.MinLengthRatio = None,
     max_length: decoding.MaxLength = None,
     max_length_ratio: decoding.MaxLengthRatio = None,
+    max_source_length: decoding.MaxSourceLength = None,
+    allow_unknown: decoding.AllowUnknown = None,
     batch_size: BatchOption = None,
     ensemble: EnsembleOption = None,
     precision: decoding.Precision = None,
