@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import toy
 
-from s2s_cli.cli.translate import translate as command
+from s2s_cli.cli import translate as module
 from s2s_cli.config_decoding import _LOOKED_AT_BY, DecodingConfig
 from s2s_cli.errors import UserError
 from s2s_cli.search.searches import SEARCHES
@@ -94,7 +94,7 @@ def test_each_option_says_something_else_for_each_line_and_again_the_same(
 
 
 def test_every_key_of_the_section_is_an_option() -> None:
-    assert set(DecodingConfig.model_fields) <= set(inspect.signature(command).parameters)
+    assert set(DecodingConfig.model_fields) <= set(inspect.signature(module.translate).parameters)
 
 
 def test_what_is_asked_for_is_what_comes(runs: Path) -> None:

@@ -28,7 +28,7 @@ class Logged:
     """Target pieces of these."""
     validation_pairs: int | None = None
     trained_on: tuple[str, ...] = ()
-    """Precision, device, threads and version of torch, each time that training began or went on, in order; equal ones once."""
+    """Precision, device, threads and torch, each time that training began or went on, in order; equal ones once."""
 
 
 def read_log(path: Path) -> Logged:
