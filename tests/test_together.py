@@ -105,10 +105,14 @@ def test_every_option_and_every_wish_is_tried() -> None:
     assert set(WISHES) == {field.name for field in fields(Wishes)}
 
 
+def needs_several(options: dict[str, object]) -> bool:
+    return bool(options.get("mbr")) or options.get("search") == "diverse"
+
+
 @pytest.mark.parametrize("width", [1, 4, *(pytest.param(width, marks=pytest.mark.slow) for width in (2, 3, 5, 8, 20))])
 def test_batches_give_what_each_line_alone_gives(width: int, load: Load) -> None:
     groups_fit = [options for options in OPTIONS if width % int(str(options.get("beam_groups", 1))) == 0]
-    possible = [options for options in groups_fit if width > 1 or not options.get("mbr")]
+    possible = [options for options in groups_fit if width > 1 or not needs_several(options)]
     cases = [(options, Wishes()) for options in possible] + [({}, wishes) for wishes in WISHES.values()]
     for options, wishes in cases:
         translator = load("one", wishes=wishes, **of_width(width, options))
