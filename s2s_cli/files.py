@@ -5,18 +5,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import glob
-import gzip
 import hashlib
-import io
 import os
 import stat
 import sys
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TypeGuard, cast
+from typing import IO, BinaryIO
 
 from s2s_cli.errors import RunFailed, S2SError, UserError
 
@@ -102,107 +99,6 @@ def matching(path: Path) -> list[Path]:
 def names_files(path: Path) -> bool:
     """Whether there is a file that a name stands for."""
     return any(file.is_file() for file in matching(path))
-
-
-def open_unpacked(path: Path) -> BinaryIO:
-    """A file to read bytes from, `.gz` and `.zst` unpacked.
-
-    Raises:
-        UserError: where Zstandard's package is missing.
-        OSError: where it cannot be opened; in reading also EOFError, ValueError or zlib.error, where it is damaged.
-    """
-    return UNPACKERS[path.suffix](path) if path.suffix in UNPACKERS else open(path, "rb")
-
-
-def _open_zst(path: Path) -> BinaryIO:
-    return io.BufferedReader(_Zstandard(path))
-
-
-def _open_gz(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path, "rb"))
-
-
-UNPACKERS: dict[str, Callable[[Path], BinaryIO]] = {".gz": _open_gz, ".zst": _open_zst}
-
-
-_PACKERS = {".gz": ("gzip", b"\x1f\x8b"), ".zst": ("Zstandard", b"\x28\xb5\x2f\xfd")}
-"""By the ending of a file's name, what packed it, and how that begins; no UTF-8 begins so."""
-_PACKED_BYTES = 512  # unpacked at once: of Zstandard four may become 131,072
-
-
-def packed_by(beginning: bytes) -> str | None:
-    """The ending that belongs to packed content, known by its first bytes; None where it is not packed."""
-    return next((ending for ending, (_, magic) in _PACKERS.items() if beginning.startswith(magic)), None)
-
-
-def refuse_packed(beginning: bytes) -> None:
-    """Refuses a stream that is packed, by the first bytes of it.
-
-    Raises:
-        UserError: saying how to unpack it.
-    """
-    ending = packed_by(beginning)
-    if ending:
-        tool = "gzip" if ending == ".gz" else "zstd"
-        raise UserError(
-            f"the input is packed by {_PACKERS[ending][0]}: unpack it before ({tool} -dc FILE | s2s translate ...), or "
-            "name the file with --input"
-        )
-
-
-def is_unpacking(source: BinaryIO) -> TypeGuard[gzip.GzipFile | io.BufferedReader]:
-    """Whether bytes are unpacked as they are read, so that the descriptor gives others."""
-    return isinstance(source, gzip.GzipFile) or isinstance(getattr(source, "raw", None), _Zstandard)
-
-
-class _Torn(ValueError):
-    """What is packed is damaged."""
-
-
-class _Zstandard(io.RawIOBase):
-    """Unpacks the frames of a file, one after the other. The package's own reader takes a torn frame for the end.
-
-    Args:
-        path: of the file.
-        file: the same where it is open already.
-    """
-
-    def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
-        try:
-            import zstandard
-        except ImportError:
-            raise UserError(f"{path}: .zst needs the package zstandard: pip install 's2s-cli[zstd]'") from None
-        self._decompressor, self._error = zstandard.ZstdDecompressor(), zstandard.ZstdError
-        self._frame, self._ready = self._decompressor.decompressobj(), b""
-        self._file = file or open(path, "rb")  # noqa: SIM115  (closed below)
-
-    def readable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._file.fileno()
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            packed = self._frame.unused_data or self._file.read(_PACKED_BYTES)
-            if not packed:
-                if self._frame.eof:
-                    return 0
-                raise EOFError("it ends in the midst of a Zstandard frame")
-            if self._frame.eof:
-                self._frame = self._decompressor.decompressobj()
-            try:
-                self._ready = self._frame.decompress(packed)
-            except self._error as error:
-                raise _Torn(str(error)) from None
-        given = self._ready[: len(buffer)]
-        buffer[: len(given)] = given
-        self._ready = self._ready[len(given) :]
-        return len(given)
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -396,70 +292,6 @@ def write_result(path: Path, content: bytes) -> None:
             file.write(content)
     except OSError as error:
         raise disk_error(error, f"cannot write {path}") from None
-
-
-@contextmanager
-def open_binary(path: Path | None, default: IO[str]) -> Iterator[BinaryIO]:
-    """A file to read bytes from, unpacked where its content or its name says that it is packed; or the bytes under a
-    text stream where no path is given.
-
-    Raises:
-        UserError: where it cannot be opened, or Zstandard's package is missing; and, in reading, where packed content
-            is damaged.
-    """
-    if path is None:
-        yield default.buffer  # type: ignore[attr-defined]
-        return
-    try:
-        file = open(path, "rb")  # noqa: SIM115  (closed below; only the opening is guarded)
-    except OSError as error:
-        raise UserError(f"{path}: cannot read it: {error.strerror}") from None
-    with file:
-        ending = packed_by(_beginning(file)) or path.suffix.lower()
-        if ending not in _PACKERS:
-            yield file
-            return
-        try:
-            with _unpacked(path, file, ending) as unpacked:
-                yield unpacked
-        except (gzip.BadGzipFile, EOFError, zlib.error, _Torn) as error:
-            raise UserError(f"{path}: damaged, or no {_PACKERS[ending][0]} file ({error}): make it anew") from None
-
-
-def _beginning(file: BinaryIO) -> bytes:
-    """The first bytes of a file, which are still to be read; of a pipe none."""
-    try:
-        return os.pread(file.fileno(), 4, 0)
-    except OSError:
-        return b""
-
-
-def _unpacked(path: Path, file: io.BufferedReader, ending: str) -> BinaryIO:
-    if ending == ".zst":
-        return io.BufferedReader(_Zstandard(path, file))
-    if not file.peek(1):
-        raise EOFError("it is empty")  # which the library takes for whole
-    return cast(BinaryIO, gzip.GzipFile(fileobj=file))
-
-
-class _Packed(gzip.GzipFile):
-    """The same bytes for the same content: no time, no name, and nothing that tells when it came."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__("", "wb", fileobj=file, mtime=0)
-
-    def flush(self, zlib_mode: int = zlib.Z_SYNC_FLUSH) -> None:
-        pass
-
-
-@contextmanager
-def packed_where_named(path: Path | None, file: BinaryIO) -> Iterator[BinaryIO]:
-    """What packs into a file whose name ends in `.gz`; else the file itself."""
-    if path is None or path.suffix.lower() != ".gz":
-        yield file
-        return
-    with _Packed(file) as packed:
-        yield cast(BinaryIO, packed)
 
 
 @contextmanager

@@ -25,7 +25,8 @@ from test_translate import BROKEN, BYTES, HOSTILE
 
 from s2s_cli.config import DecodingConfig
 from s2s_cli.errors import UserError
-from s2s_cli.files import open_binary, packed_where_named, replaced_when_done
+from s2s_cli.files import replaced_when_done
+from s2s_cli.packing import open_binary, packed_where_named
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
 from s2s_cli.translate.formats import FORMATS, Prefixed, choose_format, format_of
 from s2s_cli.translate.insight import FIELDS
@@ -392,24 +393,6 @@ def test_a_pipe_with_a_name_is_read_as_it_comes(tmp_path: Path) -> None:
     assert output.getvalue() == b"AB\nCD\n"
 
 
-@pytest.mark.parametrize("damage", ["torn", "flipped", "plain", "nothing", "garbage behind"])
-def test_damaged_zst_is_told(damage: str, tmp_path: Path) -> None:
-    whole = PACKERS[".zst"](os.urandom(100_000) + b"ab\n" * 100)
-    data = {
-        "torn": whole[:-9],
-        "flipped": whole[:5_000] + bytes([whole[5_000] ^ 1]) + whole[5_001:],
-        "plain": b"ab\n",
-        "nothing": b"",
-        "garbage behind": whole + b"x",
-    }[damage]
-    (tmp_path / "in.zst").write_bytes(data)
-    with (
-        pytest.raises(UserError, match=r"in\.zst: damaged, or no Zstandard file"),
-        open_binary(tmp_path / "in.zst", None) as file,
-    ):
-        translate_lines(Echo(), file, io.BytesIO())
-
-
 def test_a_prefix_for_each_line_of_a_packed_file(tmp_path: Path) -> None:
     (tmp_path / "begun").write_text("A\nC\n", encoding="utf-8")
     form = Prefixed(choose_format(DecodingConfig(), "text"), tmp_path / "begun")
@@ -420,21 +403,22 @@ def test_a_prefix_for_each_line_of_a_packed_file(tmp_path: Path) -> None:
         assert [entry.prefix for item in items for entry in item.document.entries] == ["A", "C"]
 
 
+@pytest.mark.parametrize(("ending", "name"), [(".gz", "gzip"), (".zst", "Zstandard")])
 @pytest.mark.parametrize("damage", ["torn", "flipped", "plain", "header alone", "nothing", "garbage behind"])
-def test_damaged_gzip_is_told(damage: str, tmp_path: Path) -> None:
-    whole = gzip.compress(os.urandom(100_000) + b"ab\n" * 100)
+def test_damaged_packing_is_told(damage: str, ending: str, name: str, tmp_path: Path) -> None:
+    whole = PACKERS[ending](os.urandom(100_000) + b"ab\n" * 100)
     data = {
         "torn": whole[:-9],
         "flipped": whole[:5_000] + bytes([whole[5_000] ^ 1]) + whole[5_001:],
         "plain": b"ab\n",
-        "header alone": b"\x1f\x8b",
+        "header alone": whole[: 2 if ending == ".gz" else 4],
         "nothing": b"",
         "garbage behind": whole + b"x",
     }[damage]
-    (tmp_path / "in.gz").write_bytes(data)
+    (tmp_path / f"in{ending}").write_bytes(data)
     with (
-        pytest.raises(UserError, match=r"in\.gz: damaged, or no gzip file"),
-        open_binary(tmp_path / "in.gz", None) as file,
+        pytest.raises(UserError, match=rf"in\{ending}: damaged, or no {name} file"),
+        open_binary(tmp_path / f"in{ending}", None) as file,
     ):
         translate_lines(Echo(), file, io.BytesIO())
 

@@ -21,8 +21,8 @@ from s2s_cli.config import DecoderConfig, DecodingConfig, EncoderConfig, ModelCo
 from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.device import share_threads
 from s2s_cli.errors import S2SError, Stopped
-from s2s_cli.files import packed_by
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
+from s2s_cli.packing import packed_by
 from s2s_cli.translate import lines as lines_module
 from s2s_cli.translate import translator as translator_module
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry

@@ -152,7 +152,8 @@ def translate(
     from s2s_cli.dispatch import sharing
     from s2s_cli.display import Display
     from s2s_cli.distributed import own_device
-    from s2s_cli.files import check_destinations, packed_where_named, replaced_when_done
+    from s2s_cli.files import check_destinations, replaced_when_done
+    from s2s_cli.packing import packed_where_named
     from s2s_cli.run import find_model
     from s2s_cli.signals import end_quietly_on_closed_pipe
     from s2s_cli.translate.bulk import asked_of, can_go_on, refuse_fresh, translate_to_file

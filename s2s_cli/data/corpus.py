@@ -18,7 +18,8 @@ from s2s_cli.data.mixture import Mixture, tempered
 from s2s_cli.data.sequences import Block, Sentences, Sequences, SequencesBuilder, digest
 from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
 from s2s_cli.errors import UserError
-from s2s_cli.files import matching, open_unpacked
+from s2s_cli.files import matching
+from s2s_cli.packing import open_unpacked
 
 CHUNK = 4096  # sentences given to SentencePiece at once
 TEXT = SourceConfig()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +15,7 @@ from s2s_cli.data.tokenizer import fingerprint
 from s2s_cli.distributed import Workers
 from s2s_cli.errors import RunFailed, Stopped, UserError
 from s2s_cli.files import destination
+from s2s_cli.packing import asks_for_packing, packed
 from s2s_cli.run import RunDirectory
 from s2s_cli.translate.entry import Notices
 from s2s_cli.translate.formats import Format
@@ -133,7 +132,7 @@ def translate_to_file(
 
 def _grow(part: Part, answers: Iterator[Answer], notices: Notices, speed: _Speed, watcher: Watcher) -> None:
     """Adds answers to what is begun, and ends it."""
-    encode = _compressed if part.path.suffix.lower() == ".gz" else bytes
+    encode = packed if asks_for_packing(part.path) else bytes
     try:
         with watcher.translating():
             for found in answers:
@@ -147,14 +146,6 @@ def _grow(part: Part, answers: Iterator[Answer], notices: Notices, speed: _Speed
     if not part.whole.items:
         part.append(encode(b""), 0, {})
     part.finish()
-
-
-def _compressed(data: bytes) -> bytes:
-    """A whole member: so many of them, one after the other, are a file too."""
-    packed = io.BytesIO()
-    with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as file:
-        file.write(data)
-    return packed.getvalue()
 
 
 def _after(windows: Iterator[Window], done: int, speed: _Speed) -> Iterator[Window]:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 from s2s_cli.config import DecodingConfig
 from s2s_cli.data.features import FeatureSequences, Vectors
 from s2s_cli.errors import UserError, suggest
-from s2s_cli.files import UNPACKERS, refuse_packed
+from s2s_cli.packing import PACKERS, refuse_packed
 from s2s_cli.translate.documents import NOTHING, Divide, Document, Splitter, Whole, whole
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
 from s2s_cli.translate.insight import FIELDS, Insight
@@ -257,7 +257,7 @@ def format_of(path: Path | None) -> str:
     """What the ending of a file's name, packed or not, says that it holds: text, where it says nothing."""
     if path is None:
         return "text"
-    unpacked = path.with_suffix("") if path.suffix.lower() in UNPACKERS else path
+    unpacked = path.with_suffix("") if path.suffix.lower() in PACKERS else path
     return _ENDINGS.get(unpacked.suffix.lower(), "text")
 
 

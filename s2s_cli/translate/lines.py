@@ -9,7 +9,7 @@ from functools import partial
 from gzip import GzipFile
 from typing import BinaryIO
 
-from s2s_cli.files import is_unpacking
+from s2s_cli.packing import is_unpacking
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry
 
 FIRST_WINDOW, LAST_WINDOW = 64, 1024  # lines translated together: few at first, so that output comes early

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 from s2s_cli.data.features import FORMATS as FEATURE_FILES
 from s2s_cli.data.features import FeatureSequences, open_features
 from s2s_cli.errors import UserError
-from s2s_cli.files import is_unpacking, open_binary
+from s2s_cli.packing import is_unpacking, open_binary
 from s2s_cli.translate.attention_file import Watch
 from s2s_cli.translate.documents import Given
 from s2s_cli.translate.entry import Notices, Refused, Translation

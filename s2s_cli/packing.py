@@ -1,0 +1,197 @@
+"""Packed files, by gzip and Zstandard: known by name or content, unpacked as they are read, and written."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO, NamedTuple, TypeGuard, cast
+
+from s2s_cli.errors import UserError
+
+_PACKED_BYTES = 512  # unpacked at once: of Zstandard four may become 131,072
+
+
+class Packer(NamedTuple):
+    """A way to pack."""
+
+    name: str
+    tool: str
+    """Its command."""
+    magic: bytes
+    """How all that it packs begins; no UTF-8 begins so."""
+    unpack: Callable[..., BinaryIO]
+    """Opens a path; also one whose file is open already, which is then given too."""
+
+
+class _Torn(ValueError):
+    """What is packed is damaged."""
+
+
+class _Zstandard(io.RawIOBase):
+    """Unpacks the frames of a file, one after the other. The package's own reader takes a torn frame for the end.
+
+    Args:
+        path: of the file.
+        file: the same where it is open already.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
+        try:
+            import zstandard
+        except ImportError:
+            raise UserError(f"{path}: .zst needs the package zstandard: pip install 's2s-cli[zstd]'") from None
+        self._decompressor, self._error = zstandard.ZstdDecompressor(), zstandard.ZstdError
+        self._frame, self._ready = self._decompressor.decompressobj(), b""
+        self._file = file or open(path, "rb")  # noqa: SIM115  (closed below)
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            packed = self._frame.unused_data or self._file.read(_PACKED_BYTES)
+            if not packed:
+                if self._frame.eof:
+                    return 0
+                raise EOFError("it ends in the midst of a Zstandard frame")
+            if self._frame.eof:
+                self._frame = self._decompressor.decompressobj()
+            try:
+                self._ready = self._frame.decompress(packed)
+            except self._error as error:
+                raise _Torn(str(error)) from None
+        given = self._ready[: len(buffer)]
+        buffer[: len(given)] = given
+        self._ready = self._ready[len(given) :]
+        return len(given)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _gzip(path: Path, file: io.BufferedReader | None = None) -> BinaryIO:
+    if file and not file.peek(1):
+        raise EOFError("it is empty")  # which the library takes for whole
+    return cast(BinaryIO, gzip.GzipFile(path, "rb", fileobj=file))
+
+
+def _zstandard(path: Path, file: BinaryIO | None = None) -> BinaryIO:
+    return io.BufferedReader(_Zstandard(path, file))
+
+
+PACKERS = {
+    ".gz": Packer("gzip", "gzip", b"\x1f\x8b", _gzip),
+    ".zst": Packer("Zstandard", "zstd", b"\x28\xb5\x2f\xfd", _zstandard),
+}
+"""By the ending of a file's name."""
+
+
+def packed_by(beginning: bytes) -> Packer | None:
+    """What packed some content, known by its first bytes; None where it is not packed."""
+    return next((packer for packer in PACKERS.values() if beginning.startswith(packer.magic)), None)
+
+
+def refuse_packed(beginning: bytes) -> None:
+    """Refuses a stream that is packed, by the first bytes of it.
+
+    Raises:
+        UserError: saying how to unpack it.
+    """
+    if packer := packed_by(beginning):
+        raise UserError(
+            f"the input is packed by {packer.name}: unpack it before ({packer.tool} -dc FILE | s2s translate ...), or "
+            "name the file with --input"
+        )
+
+
+def is_unpacking(source: BinaryIO) -> TypeGuard[gzip.GzipFile | io.BufferedReader]:
+    """Whether bytes are unpacked as they are read, so that the descriptor gives others."""
+    return isinstance(source, gzip.GzipFile) or isinstance(getattr(source, "raw", None), _Zstandard)
+
+
+def open_unpacked(path: Path) -> BinaryIO:
+    """A file to read bytes from, `.gz` and `.zst` unpacked.
+
+    Raises:
+        UserError: where Zstandard's package is missing.
+        OSError: where it cannot be opened; in reading also EOFError, ValueError or zlib.error, where it is damaged.
+    """
+    return PACKERS[path.suffix].unpack(path) if path.suffix in PACKERS else open(path, "rb")
+
+
+@contextmanager
+def open_binary(path: Path | None, default: IO[str]) -> Iterator[BinaryIO]:
+    """A file to read bytes from, unpacked where its content or its name says that it is packed; or the bytes under a
+    text stream where no path is given.
+
+    Raises:
+        UserError: where it cannot be opened, or Zstandard's package is missing; and, in reading, where packed content
+            is damaged.
+    """
+    if path is None:
+        yield default.buffer  # type: ignore[attr-defined]
+        return
+    try:
+        file = open(path, "rb")  # noqa: SIM115  (closed below; only the opening is guarded)
+    except OSError as error:
+        raise UserError(f"{path}: cannot read it: {error.strerror}") from None
+    with file:
+        packer = packed_by(_beginning(file)) or PACKERS.get(path.suffix.lower())
+        if packer is None:
+            yield file
+            return
+        try:
+            with packer.unpack(path, file) as unpacked:
+                yield unpacked
+        except (gzip.BadGzipFile, EOFError, zlib.error, _Torn) as error:
+            raise UserError(f"{path}: damaged, or no {packer.name} file ({error}): make it anew") from None
+
+
+def _beginning(file: BinaryIO) -> bytes:
+    """The first bytes of a file, which are still to be read; of a pipe none."""
+    try:
+        return os.pread(file.fileno(), 4, 0)
+    except OSError:
+        return b""
+
+
+class _Packed(gzip.GzipFile):
+    """The same bytes for the same content: no time, no name, and nothing that tells when it came."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__("", "wb", fileobj=file, mtime=0)
+
+    def flush(self, zlib_mode: int = zlib.Z_SYNC_FLUSH) -> None:
+        pass
+
+
+def asks_for_packing(path: Path) -> bool:
+    """Whether a file of this name is written packed: it ends in `.gz`."""
+    return path.suffix.lower() == ".gz"
+
+
+def packed(data: bytes) -> bytes:
+    """A whole member of gzip: so many of them, one after the other, are a file too."""
+    found = io.BytesIO()
+    with _Packed(found) as file:
+        file.write(data)
+    return found.getvalue()
+
+
+@contextmanager
+def packed_where_named(path: Path | None, file: BinaryIO) -> Iterator[BinaryIO]:
+    """What packs into a file whose name asks for it; else the file itself."""
+    if path is None or not asks_for_packing(path):
+        yield file
+        return
+    with _Packed(file) as packed:
+        yield cast(BinaryIO, packed)
