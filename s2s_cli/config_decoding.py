@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from s2s_cli.config_section import Beam, Positive, Precision, Rate, Section
-from s2s_cli.errors import UserError
 
 SearchName = Literal["beam", "diverse", "sampling"]
 NormalizationName = Literal["average", "gnmt", "none"]
@@ -113,20 +112,12 @@ class DecodingConfig(Section):
                 "lower the one, or raise the other"
             )
 
-    def check_given(self, keys: Collection[str]) -> None:
-        """Refuses keys that somebody has just given, whatever their value, and that nothing looks at. A config may list
-        all keys, and is held to less.
-
-        Raises:
-            UserError: where one has no use.
-        """
-        told = self._useless(keys)
-        if "length_penalty" in keys and self.normalization == "none":
-            told = "length_penalty has no use with normalization none: leave it out, or set normalization to gnmt"
+    def without_use(self, keys: Collection[str]) -> str:
         if "beam" in keys and self.search == "diverse" and self.groups == 1:
-            told = f"search diverse needs several groups, and beam is {self.beam}: raise beam, or set search to beam"
-        if told:
-            raise UserError(f"decoding: {told}")
+            return f"search diverse needs several groups, and beam is {self.beam}: raise beam, or set search to beam"
+        if "length_penalty" in keys and self.normalization == "none":
+            return "length_penalty has no use with normalization none: leave it out, or set normalization to gnmt"
+        return self._useless(keys)
 
     def _useless(self, keys: Collection[str]) -> str:
         """Which of some keys this search does not look at, in words; empty where it does."""

@@ -107,13 +107,16 @@ def change(section: AnySection, changes: dict[str, Any], name: str) -> AnySectio
     """A section with some values changed, checked as if it had been read so.
 
     Raises:
-        UserError: where a value is not allowed.
+        UserError: where a value is not allowed, or has no use.
     """
     try:
-        return type(section).model_validate({**section.model_dump(), **changes})
+        changed = type(section).model_validate({**section.model_dump(), **changes})
     except ValidationError as error:
         problems = [_problem({**item, "loc": (name, *item["loc"])}) for item in error.errors()]
         raise UserError("\n".join(dict.fromkeys(problems))) from None
+    if told := changed.without_use(changes):
+        raise UserError(f"{name}: {told}")
+    return changed
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

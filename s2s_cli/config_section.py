@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,3 +23,8 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    def without_use(self, keys: Collection[str]) -> str:
+        """Which of some keys that were just given, whatever their value, nothing looks at, in words; empty where none.
+        A config may list all keys, and is not held to this."""
+        return ""

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softmax
 
-from s2s_cli.model.attention import NoAttention
 from s2s_cli.model.interface import AttentionState, DecoderState, Memory, Step
 from s2s_cli.model.seq2seq import SearchModel
 
@@ -68,7 +67,7 @@ class Ensemble:
     def __init__(self, members: Sequence[SearchModel], combine: str) -> None:
         self.members = members
         self._combine = COMBINATIONS[combine]
-        looking = [not isinstance(member.model.decoder.attention, NoAttention) for member in members]
+        looking = [not member.model.is_blind for member in members]
         self._looking = looking if any(looking) else [True] * len(members)  # where none looks, the zeros stay zeros
         self._layouts: list[_Layout] = []
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from s2s_cli.config import ModelConfig
 from s2s_cli.data.batches import Batch
 from s2s_cli.data.tokenizer import Specials, Tokenizer
+from s2s_cli.model.attention import NoAttention
 from s2s_cli.model.decoder import Decoder
 from s2s_cli.model.dropout import Dropout
 from s2s_cli.model.interface import DecoderState, Memory, Step
@@ -122,6 +123,11 @@ class Seq2Seq(nn.Module):
         keep_finals = config.decoder.initial_state == "last"
         self.encoder = Encoder(config, keep_finals=keep_finals)
         self.decoder = Decoder(config)
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether the decoder never looks at the source again: it has no attention."""
+        return isinstance(self.decoder.attention, NoAttention)
 
     def encode(self, source: Tensor, src_len_B: Tensor) -> tuple[Memory, DecoderState]:
         """Reads sources: what the decoder looks at, and the state it starts from, one row for each.

@@ -164,7 +164,6 @@ class ModelSystem:
         given = {"beam": beam, "batch_size": batch_size, "n_best": 1}
         self._given = {key: value for key, value in given.items() if value is not None}
         self.decoding = change(self.config.decoding, self._given, "decoding")
-        self.decoding.check_given(self._given)
         self._cache, self._say = cache, say
         self._dispatcher = dispatcher or Dispatcher()
 

@@ -170,7 +170,6 @@ class Prompt:
             raise UserError(f"{key}: give a whole number, not {value}")
         room = config.room_for(int(value)) if key == "n_best" else {}
         changed = change(config, {**room, key: int(value)}, "decoding")
-        changed.check_given([key])
         self._form, self.translator.config = self._choose(changed), changed
         for name, number in room.items():
             self._say(f"{name} is now {number}, so that it holds so many")

@@ -28,7 +28,6 @@ from s2s_cli.device import (
     share_threads,
 )
 from s2s_cli.errors import UserError
-from s2s_cli.model.attention import NoAttention
 from s2s_cli.model.ensemble import Ensemble
 from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
 from s2s_cli.run import RunDirectory, find_model
@@ -94,14 +93,13 @@ class Translator:
         config, tokenizer, model = load_model(run, checkpoint)
         given = {name: value for name, value in changes.items() if value is not None}
         decoding = change(config.decoding.for_search(given.get("search")), given, "decoding")
-        decoding.check_given(given)
         if "ensemble" in given and not others:
             raise UserError("ensemble has no use with one model: leave it out, or name several models")
         device = choose_device(decoding.device)
         if device.type == "cpu":
             keep_freed_memory()
         members = tuple(_member(Path(other), run, tokenizer).to(device) for other in others)
-        if decoding.coverage_penalty and any(map(_is_blind, (model, *members))):
+        if decoding.coverage_penalty and any(member.is_blind for member in (model, *members)):
             raise UserError(
                 "coverage_penalty asks what attention left out, and a model with attention none has no attention: set "
                 "it to 0"
@@ -119,7 +117,7 @@ class Translator:
                 "--terminology, --keep, --keep-pattern and --copy-unknown need a source of text, but this model reads "
                 "feature vectors: leave them out"
             )
-        if wishes.copy_unknown and any(map(_is_blind, (self.model, *self.others))):
+        if wishes.copy_unknown and any(member.is_blind for member in (self.model, *self.others)):
             raise UserError("--copy-unknown needs attention to find the word: this model's attention is none")
         everything = replace(wishes, force=(*wishes.force, *(term.target for term in wishes.terms)), terms=(), keep=())
         for text in everything.force or ("",):  # each alone: all together they may be too many
@@ -138,7 +136,7 @@ class Translator:
         Raises:
             UserError: where no model has any.
         """
-        if all(map(_is_blind, (self.model, *self.others))):
+        if all(member.is_blind for member in (self.model, *self.others)):
             raise UserError(
                 f"{asked_by}: this model has no attention (its model.attention is none): train one that has"
             )
@@ -306,10 +304,6 @@ class Translator:
         words = source_words(source, self.tokenizer.source.spans(source)[: len(row)])
         looked = hypothesis.attention[:, : len(words)].argmax(1).tolist()
         return [Surface(at, at + 1, words[looked[at]]) for at in said if words[looked[at]]]
-
-
-def _is_blind(model: Seq2Seq) -> bool:
-    return isinstance(model.decoder.attention, NoAttention)
 
 
 def _member(path: Path, first: RunDirectory, tokenizer: Tokenizer) -> Seq2Seq:
