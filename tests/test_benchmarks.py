@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import cast
 import pytest
 import torch
 
-from benchmarks import decoding, scaling
+from benchmarks import decoding, scaling, turns
 from benchmarks.corpus import Text
 from benchmarks.measure import machine, matrix_rate, seconds
 from benchmarks.training import OTHERS, PLAIN, model, operations, variants
@@ -102,6 +103,19 @@ def test_what_many_workers_are_left_of_their_speed_is_arithmetic_and_stands_in_t
         scaling.predict(update, parameters)
         _, table = capsys.readouterr().out.split("\n", 1)
         assert table in document
+
+
+def test_two_programs_translate_in_turns(tmp_path: Path) -> None:
+    run, lines = ROOT / "tests" / "frozen" / "format-1", tmp_path / "lines"
+    lines.write_text("copy a b\nreverse c d e\n" * 4, encoding="utf-8")
+    command = [sys.executable, "-m", "benchmarks.turns", lines, "--model", run, "--model", run, "--rounds", "2"]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = [line.split(": ") for line in done.stdout.splitlines()]
+    assert [name for name, _ in found] == [f"beam {beam}, batch {batch}" for beam, batch in turns.SETTINGS]
+    for _, told in found:
+        middle, low, high = (float(number) for number in re.findall(r"\d+\.\d+", told))
+        assert 0 < low <= middle <= high
 
 
 def test_an_unknown_part_is_refused() -> None:
