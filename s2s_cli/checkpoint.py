@@ -48,6 +48,7 @@ LATER: dict[str, Any] = {
     "model.recurrent_dropout": 0.0,
     "model.variational_dropout": False,
     "training.coverage_loss": 0.0,
+    "training.r_drop": 0.0,
     "decoding.beam_groups": None,
     "decoding.coverage_penalty": 0.0,
     "decoding.diversity": 0.5,

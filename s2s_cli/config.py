@@ -242,6 +242,9 @@ class TrainingConfig(Section):
     coverage_loss: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the penalty on attention that looks again where it has looked (See et al. 2017, equations 12 and 13; 1
     there)."""
+    r_drop: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the divergence between two passes of each batch, which dropout makes different (Liang et al. 2021,
+    equation 4; 5 there): for small corpora. It doubles the work of an update."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest norm of the gradient; null is off."""
     average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -327,6 +330,11 @@ class Config(Section):
             raise ValueError("model.tie_embeddings all needs one vocabulary: set tokenizer.shared to true")
         if self.source.kind == "features":
             self._check_features()
+        if self.training.r_drop and not self.model.is_random:
+            raise ValueError(
+                "training.r_drop compares two passes that dropout makes different, and there is none: set it to 0, or "
+                "model.dropout to 0.3"
+            )
         if self.monitor not in ("loss", "perplexity", *self.evaluation.metrics):
             raise ValueError(f"training.monitor {self.monitor} is not computed: add it to evaluation.metrics")
         if self.decoding.coverage_penalty and self.model.attention == "none":

@@ -128,6 +128,12 @@ class ModelConfig(Section):
         tied = self.tie_embeddings != "none"
         return self.readout_size or (self.embedding_size if tied else self.decoder.hidden_size)
 
+    @property
+    def is_random(self) -> bool:
+        """Whether training drops anything."""
+        shares = (self.dropout, self.embedding_dropout, self.encoder_dropout, self.word_dropout, self.recurrent_dropout)
+        return any(shares)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         encoder, decoder, width = self.encoder, self.decoder, self.encoder.output_size

@@ -506,6 +506,15 @@ def test_a_variable_fills_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert config.data.valid.source == tmp_path / "far away" / "valid.src"
 
 
+@pytest.mark.parametrize("dropped", ["dropout", "embedding_dropout", "encoder_dropout", "word_dropout"])
+def test_r_drop_needs_something_that_differs_between_two_passes(tmp_path: Path, dropped: str) -> None:
+    text = f"{MINIMAL}model: {{dropout: 0}}\n"
+    assert "training.r_drop compares two passes" in refusal(
+        tmp_path, text.replace("training: {", "training: {r_drop: 5, ")
+    )
+    assert read(tmp_path, text, "training.r_drop=5", f"model.{dropped}=0.1").training.r_drop == 5
+
+
 # --set
 
 

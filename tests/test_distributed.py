@@ -21,7 +21,12 @@ from workers import Ended
 from s2s_cli.train.trainer import Trainer
 
 TRAIN = ("train", "--config", "toy.yaml")
-RANDOM = {"model__dropout": 0.2, "model__word_dropout": 0.1, "training__average_decay": 0.9}
+RANDOM = {
+    "model__dropout": 0.2,
+    "model__word_dropout": 0.1,
+    "training__average_decay": 0.9,
+    "training__r_drop": 5.0,
+}
 TOLERANCE = 1e-5
 """Of losses, relative: sums of gradients in another order, in fp32."""
 

@@ -56,6 +56,44 @@ def test_gradients_equal_differences(
     assert torch.autograd.gradcheck(lambda *t: linear_cross_entropy(*t, targets, smoothing)[0], doubles)
 
 
+@pytest.fixture
+def passes(operands: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Operands with the readouts of two passes."""
+    readout, weight, bias, targets = operands
+    again = readout.detach() + torch.randn(ROWS, WIDTH) / 2
+    return torch.cat([readout.detach(), again]).requires_grad_(), weight, bias, targets
+
+
+@pytest.mark.parametrize("weight_of_divergence", [0.5, 5.0])
+@pytest.mark.parametrize("rows_at_once", [0, 2, 10, 2000])
+def test_two_passes_equal_the_plain_form_of_r_drop(
+    weight_of_divergence: float, rows_at_once: int, passes: tuple[Tensor, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices_of(rows_at_once, monkeypatch)
+    readout, weight, bias, targets = passes
+    found, nll = linear_cross_entropy(readout, weight, bias, targets, 0.1, weight_of_divergence)
+    logits_2NV = (readout.double() @ weight.double().t() + bias.double()).view(2, ROWS, PIECES)
+    each = [F.cross_entropy(part, targets, label_smoothing=0.1, reduction="sum") for part in logits_2NV]
+    p, q = torch.log_softmax(logits_2NV, -1)
+    both = F.kl_div(p, q, reduction="sum", log_target=True) + F.kl_div(q, p, reduction="sum", log_target=True)
+    expected = (sum(each) + weight_of_divergence * both / 2) / 2
+    torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-5)
+    plain = torch.stack([F.cross_entropy(part, targets, reduction="none") for part in logits_2NV]).mean(0)
+    torch.testing.assert_close(nll, plain.float(), rtol=1e-5, atol=1e-5)
+    mine = torch.autograd.grad(found, passes[:3])
+    theirs = torch.autograd.grad(expected, passes[:3])
+    for a, b in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_two_equal_passes_are_one(operands: tuple[Tensor, ...]) -> None:
+    readout, *others = operands
+    alone, nll = linear_cross_entropy(*operands, 0.1)
+    twice, nll_of_both = linear_cross_entropy(torch.cat([readout, readout]), *others, 0.1, 5.0)
+    torch.testing.assert_close(twice, alone)
+    torch.testing.assert_close(nll_of_both, nll)
+
+
 @pytest.mark.parametrize("scale", [0.0, 0.25, -3.0])
 def test_gradients_scale_with_what_comes_from_above(scale: float, operands: tuple[Tensor, ...]) -> None:
     *inputs, targets = operands
@@ -110,7 +148,7 @@ def test_nothing_of_the_size_of_all_logits_is_kept(
     saved: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: (saved.append(tensor), tensor)[1], lambda t: t):
         smoothed, _ = linear_cross_entropy(*operands, 0.1)
-    assert {tuple(tensor.shape) for tensor in saved} == {(ROWS, WIDTH), (PIECES, WIDTH), (PIECES,)}
+    assert {tuple(tensor.shape) for tensor in saved} == {(1, ROWS, WIDTH), (PIECES, WIDTH), (PIECES,)}
     smoothed.backward()
     assert operands[0].grad is not None
 

@@ -34,6 +34,7 @@ FULL = {
     "model__word_dropout": 0.1,
     "model__attention": "bahdanau",
     "training__average_decay": 0.9,
+    "training__r_drop": 5.0,
     "training__accumulate": 2,
     "training__schedule": "cosine",
     "training__warmup_steps": 4,

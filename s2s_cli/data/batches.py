@@ -46,8 +46,15 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
+        return self if device.type == "cpu" else self._each(lambda tensor: tensor.to(device))
+
+    def repeated(self, times: int) -> Batch:
+        """All pairs this many times, one copy of the batch after the other."""
+        return self if times == 1 else self._each(lambda tensor: torch.cat([tensor] * times))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         tensors = {name: tensor for name, tensor in vars(self).items() if tensor is not None}
-        return self if device.type == "cpu" else replace(self, **{k: v.to(device) for k, v in tensors.items()})
+        return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
 
 
 def given(src_BS: Tensor | None, src_BSF: Tensor | None) -> Tensor:

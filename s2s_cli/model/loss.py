@@ -21,79 +21,117 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        readout_NR: Tensor,
+        readout_PNR: Tensor,
         weight_VR: Tensor,
         bias_V: Tensor,
         targets_N: Tensor,
         smoothing: float,
+        r_drop: float,
         wanted: bool,
     ) -> tuple[Tensor, Tensor]:
-        size = len(weight_VR)
-        on_cpu = readout_NR.device.type == "cpu"
-        rows = max(1, SLICE_ELEMENTS // size)
-        softmax_rows = max(1, SOFTMAX_ELEMENTS // size) if on_cpu else rows
-        weight, bias = weight_VR.to(readout_NR.dtype), bias_V.to(readout_NR.dtype)
-        grad_readout = torch.empty_like(readout_NR) if wanted else None
+        size, (passes, count, _) = len(weight_VR), readout_PNR.shape
+        on_cpu = readout_PNR.device.type == "cpu"
+        rows = max(1, SLICE_ELEMENTS // (passes * size))
+        softmax_rows = max(1, SOFTMAX_ELEMENTS // (passes * size)) if on_cpu else rows
+        weight, bias = weight_VR.to(readout_PNR.dtype), bias_V.to(readout_PNR.dtype)
+        grad_readout = torch.empty_like(readout_PNR) if wanted else None
         grad_weight = torch.zeros_like(weight_VR) if wanted else None
         grad_bias = torch.zeros_like(bias_V) if wanted else None
-        full = torch.promote_types(readout_NR.dtype, torch.float32)  # float64 stays as it is
-        loss = torch.zeros((), dtype=torch.float64 if on_cpu else full, device=readout_NR.device)
-        nll_N = torch.empty(len(readout_NR), dtype=full, device=readout_NR.device)
+        full = torch.promote_types(readout_PNR.dtype, torch.float32)  # float64 stays as it is
+        loss = torch.zeros((), dtype=torch.float64 if on_cpu else full, device=readout_PNR.device)
+        nll_PN = torch.empty(passes, count, dtype=full, device=readout_PNR.device)
         # Uniform smoothing: the target distribution is (1 - s) at the target plus s / V everywhere. Of the second part
         # the loss needs the mean of all logits, and the gradients the same constant everywhere: no pass over logits.
-        mean_weight_R, sum_R = weight_VR.mean(0), readout_NR.sum(0, dtype=full)
-        loss -= smoothing * (sum_R @ mean_weight_R + len(readout_NR) * bias_V.mean())
-        for start in range(0, len(readout_NR), rows):
-            piece = readout_NR[start : start + rows]
+        mean_weight_R, sum_R = weight_VR.mean(0), readout_PNR.sum((0, 1), dtype=full)
+        loss -= smoothing * (sum_R @ mean_weight_R + passes * count * bias_V.mean())
+        for start in range(0, count, rows):
+            piece = readout_PNR[:, start : start + rows]
             logits = F.linear(piece, weight, bias)
-            targets = targets_N[start : start + rows, None]
-            columns = (logits, targets, nll_N[start : start + rows, None])
-            for part, target, nll in zip(*(torch.split(x, softmax_rows) for x in columns), strict=True):
-                p = torch.softmax(part, dim=1, dtype=full)
-                p_target = p.gather(1, target)
+            targets = targets_N[start : start + rows].expand(passes, -1)[:, :, None]
+            columns = (logits, targets, nll_PN[:, start : start + rows, None])
+            for part, target, nll in zip(*(torch.split(x, softmax_rows, 1) for x in columns), strict=True):
+                p = torch.softmax(part, dim=-1, dtype=full)
+                p_target, chosen = p.gather(-1, target), part.gather(-1, target)
                 nll.copy_(-p_target.log())
                 if bool((p_target < UNDERFLOW).any()):  # rare, and then a second softmax does not matter
-                    nll.copy_(-torch.log_softmax(part, dim=1, dtype=full).gather(1, target))
-                loss += (nll + smoothing * part.gather(1, target)).sum()
+                    nll.copy_(-torch.log_softmax(part, dim=-1, dtype=full).gather(-1, target))
+                loss += (nll + smoothing * chosen).sum()
+                if r_drop:
+                    divergence, slope = _divergence(p, part, nll + chosen)
+                    loss += r_drop / 2 * divergence.sum()
+                    p.add_(slope, alpha=r_drop / 2)
                 if grad_bias is not None:
-                    p.scatter_add_(1, target, torch.full_like(nll, smoothing - 1))
-                    grad_bias += p.sum(0)
+                    p.scatter_add_(-1, target, torch.full_like(nll, smoothing - 1))
+                    grad_bias += p.sum((0, 1))
                     part.copy_(p)  # the logits become their own gradient
             if grad_readout is not None and grad_weight is not None:
-                grad_readout[start : start + rows] = logits @ weight - smoothing * mean_weight_R
-                grad_weight += logits.t() @ piece
+                grad_readout[:, start : start + rows] = logits @ weight - smoothing * mean_weight_R
+                grad_weight += logits.flatten(0, 1).t() @ piece.flatten(0, 1)
         if grad_weight is not None and grad_bias is not None:
             grad_weight -= smoothing / size * sum_R
-            grad_bias -= smoothing / size * len(readout_NR)
+            grad_bias -= smoothing / size * passes * count
         if wanted:
             ctx.save_for_backward(grad_readout, grad_weight, grad_bias)
-        ctx.mark_non_differentiable(nll_N)
-        return loss.to(full), nll_N
+        ctx.mark_non_differentiable(nll_PN)
+        return loss.to(full), nll_PN
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         scale = grads[0]
         readout, weight, bias = ctx.saved_tensors
-        return readout * scale.to(readout.dtype), weight * scale, bias * scale, None, None, None
+        return readout * scale.to(readout.dtype), weight * scale, bias * scale, None, None, None, None
+
+
+def _divergence(p_2NV: Tensor, logits_2NV: Tensor, log_sum_2N1: Tensor) -> tuple[Tensor, Tensor]:
+    """D(p0 || p1) + D(p1 || p0) of two distributions, (N, 1), and its gradient by their logits, (2, N, V).
+
+    With r = log(p0 / p1), the gradient of D(p0 || p1) is p0 (r - D(p0 || p1)) by the logits of p0 and p1 - p0 by those
+    of p1.
+    """
+    ratio_NV = (logits_2NV[0] - log_sum_2N1[0]) - (logits_2NV[1] - log_sum_2N1[1])
+    ratio_2NV = torch.stack((ratio_NV, -ratio_NV))
+    divergence_2N1 = (p_2NV * ratio_2NV).sum(-1, keepdim=True)
+    return divergence_2N1.sum(0), p_2NV * (ratio_2NV - divergence_2N1 + 1) - p_2NV.flip(0)
 
 
 def linear_cross_entropy(
-    readout_NR: Tensor, weight_VR: Tensor, bias_V: Tensor, targets_N: Tensor, smoothing: float = 0.0
+    readout_NR: Tensor,
+    weight_VR: Tensor,
+    bias_V: Tensor,
+    targets_N: Tensor,
+    smoothing: float = 0.0,
+    r_drop: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Label-smoothed cross-entropy (Szegedy et al. 2016, section 7) of `readout @ weight.T + bias`.
 
     The products run in the readout's precision, the softmax in fp32 at least.
 
+    Args:
+        readout_NR: attentional states; with r_drop those of two passes, one after the other (2N, R).
+        weight_VR, bias_V: the output layer.
+        targets_N: piece ids.
+        smoothing: share of the probability spread over the vocabulary.
+        r_drop: weight of the divergence between the two passes. The loss is then half of that of Liang et al. 2021,
+            equation 4, the mean of the passes.
+
     Returns:
         The smoothed loss summed over rows, which carries the gradient, and the plain negative log-likelihood of each
         row (N), which does not.
     """
-    device = readout_NR.device.type
+    device, passes = readout_NR.device.type, 2 if r_drop else 1
     # Inside a Function the gradient mode is off: whether anyone wants gradients must be asked out here.
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (readout_NR, weight_VR, bias_V))
     with torch.autocast(device, enabled=False):
-        loss, nll_N = _LinearCrossEntropy.apply(readout_NR, weight_VR, bias_V, targets_N, smoothing, wanted)  # type: ignore[no-untyped-call]
-    return loss, nll_N
+        loss, nll_PN = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            readout_NR.view(passes, len(targets_N), readout_NR.shape[1]),
+            weight_VR,
+            bias_V,
+            targets_N,
+            smoothing,
+            r_drop,
+            wanted,
+        )
+    return loss / passes, nll_PN.mean(0)
 
 
 def coverage_loss(weights_BTS: Tensor, mask_BT: Tensor) -> Tensor:

@@ -146,23 +146,28 @@ class Seq2Seq(nn.Module):
         readout_BTR, weights_BTS = self.decoder(self.target_embedding(batch.tgt_in_BT), state, memory)
         return readout_BTR, weights_BTS
 
-    def losses(self, batch: Batch, label_smoothing: float = 0.0, coverage: float = 0.0) -> Losses:
+    def losses(self, batch: Batch, label_smoothing: float = 0.0, coverage: float = 0.0, r_drop: float = 0.0) -> Losses:
         """The losses of a batch; padding is left out before the output layer, its largest product.
 
         Args:
             batch: the pairs.
             label_smoothing: share of the probability spread over the vocabulary.
             coverage: weight of `coverage_loss`.
+            r_drop: weight of the divergence between two passes, which dropout makes different (Liang et al. 2021); all
+                losses are then their means. 0: one pass.
         """
+        size, passes = len(batch.tgt_len_B), 2 if r_drop else 1
+        batch = batch.repeated(passes)
         readout_BTR, weights_BTS = self(batch)
         position_T = torch.arange(batch.tgt_out_BT.shape[1], device=batch.tgt_len_B.device)
         mask_BT = position_T[None, :] < batch.tgt_len_B[:, None]
-        readout_NR, targets_N = self.dropout(readout_BTR)[mask_BT], batch.tgt_out_BT[mask_BT]
+        readout_NR = self.dropout(readout_BTR)[mask_BT]
+        targets_N = batch.tgt_out_BT[:size][mask_BT[:size]]
         smoothed, nll_N = linear_cross_entropy(
-            readout_NR, self.output.weight, self.output.bias, targets_N, label_smoothing
+            readout_NR, self.output.weight, self.output.bias, targets_N, label_smoothing, r_drop
         )
         if coverage:
-            smoothed = smoothed + coverage * coverage_loss(weights_BTS, mask_BT)
+            smoothed = smoothed + coverage / passes * coverage_loss(weights_BTS, mask_BT)
         return Losses(smoothed, nll_N)
 
     def step(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step:

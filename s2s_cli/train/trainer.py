@@ -46,8 +46,8 @@ class _Losses(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch, label_smoothing: float, coverage: float) -> Losses:
-        return self.model.losses(batch, label_smoothing, coverage)
+    def forward(self, batch: Batch, label_smoothing: float, coverage: float, r_drop: float) -> Losses:
+        return self.model.losses(batch, label_smoothing, coverage, r_drop)
 
 
 class Trainer:
@@ -144,7 +144,7 @@ class Trainer:
         """Adds a batch's gradient; returns its negative log-likelihood in nats."""
         batch, training = batch.to(self.device), self.config.training
         with autocast(self.device, self.precision):
-            losses: Losses = self.losses(batch, training.label_smoothing, training.coverage_loss)
+            losses: Losses = self.losses(batch, training.label_smoothing, training.coverage_loss, training.r_drop)
         (losses.smoothed / (tokens / self.workers.size)).backward()  # type: ignore[no-untyped-call]
         return float(losses.nll_N.sum())
 
