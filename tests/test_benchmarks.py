@@ -13,11 +13,12 @@ from typing import cast
 import pytest
 import torch
 
-from benchmarks import decoding, scaling, turns
+from benchmarks import decoding, levers, scaling, turns
 from benchmarks.corpus import Text
 from benchmarks.measure import machine, matrix_rate, seconds
 from benchmarks.training import OTHERS, PLAIN, model, operations, variants
 from s2s_cli.config import BAHDANAU
+from s2s_cli.config_file import load_config
 from s2s_cli.data.batches import Batch
 from s2s_cli.data.tokenizer import Specials
 from s2s_cli.model.attention import ATTENTIONS
@@ -116,6 +117,23 @@ def test_two_programs_translate_in_turns(tmp_path: Path) -> None:
     for _, told in found:
         middle, low, high = (float(number) for number in re.findall(r"\d+\.\d+", told))
         assert 0 < low <= middle <= high
+
+
+def test_every_lever_is_a_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MULTI30K_DIR", "somewhere")
+    configs = {name: load_config(levers.CONFIG, changes) for name, changes in levers.LEVERS.items()}
+    preset = configs.pop("the preset")
+    assert all(config != preset for config in configs.values())
+
+
+def test_levers_stand_beside_the_preset_the_best_first() -> None:
+    scores = {("the preset", 1): 30.0, ("the preset", 2): 31.0, ("bpe", 1): 32.0, ("GRU", 1): 29.5, ("GRU", 2): 30.5}
+    figures = {levers.Lever(*who).key: {"bleu": bleu, "seconds": 90} for who, bleu in scores.items()}
+    assert levers.table(figures).splitlines()[2:] == [
+        "| bpe | 32.00 | +1.50 | 2 |",
+        "| the preset | 30.00, 31.00 |  | 2 |",
+        "| GRU | 29.50, 30.50 | -0.50 | 2 |",
+    ]
 
 
 def test_an_unknown_part_is_refused() -> None:

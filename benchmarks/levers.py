@@ -1,0 +1,145 @@
+"""What each lever gives: trainings that differ from a preset in one thing, judged on validation text alone.
+
+MULTI30K_DIR=... python -m benchmarks.levers    # trains what is missing, two at once, and prints the table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from benchmarks.claims.runner import Commands
+from benchmarks.measure import ROOT, Figures
+from s2s_cli.files import write_atomically
+from s2s_cli.run import read_metrics
+from s2s_cli.signals import raise_on_signal
+
+CONFIG = ROOT / "configs" / "small.yaml"
+KEPT = ROOT / "docs" / "levers.json"
+UPDATES = 4000
+SEEDS = (1, 2)
+LEVERS: dict[str, tuple[str, ...]] = {
+    "the preset": (),
+    "vocabulary of 1,500": ("tokenizer.vocab_size=1500",),
+    "vocabulary of 6,000": ("tokenizer.vocab_size=6000",),
+    "bpe": ("tokenizer.type=bpe",),
+    "subword sampling, alpha 0.3": ("tokenizer.sampling.alpha=0.3",),
+    "embeddings not tied": ("model.tie_embeddings=none", "model.readout_size=256"),
+    "dropout 0.1": ("model.dropout=0.1",),
+    "dropout 0.3": ("model.dropout=0.3",),
+    "no embedding dropout": ("model.embedding_dropout=0",),
+    "no dropout of encoder states": ("model.encoder_dropout=0",),
+    "no word dropout": ("model.word_dropout=0",),
+    "word dropout 0.2": ("model.word_dropout=0.2",),
+    "variational dropout": ("model.variational_dropout=true",),
+    "recurrent dropout 0.1": ("model.recurrent_dropout=0.1",),
+    "layer normalization": ("model.encoder.layer_norm=true", "model.decoder.layer_norm=true"),
+    "one layer": ("model.encoder.layers=1", "model.decoder.layers=1"),
+    "three layers, residual": (
+        "model.encoder.layers=3",
+        "model.decoder.layers=3",
+        "model.encoder.residual=true",
+        "model.decoder.residual=true",
+    ),
+    "GRU": ("model.encoder.cell=gru", "model.decoder.cell=gru"),
+    "input feeding": ("model.decoder.input_feeding=true",),
+    "eight heads": ("model.attention=multi-head", "model.attention_heads=8"),
+    "no label smoothing": ("training.label_smoothing=0",),
+    "label smoothing 0.2": ("training.label_smoothing=0.2",),
+    "no moving average": ("training.average_decay=null",),
+    "batches of 1,024 tokens, twice the updates": ("training.batch_tokens=1024", f"training.max_steps={2 * UPDATES}"),
+    "batches of 4,096 tokens, half the updates": ("training.batch_tokens=4096", f"training.max_steps={UPDATES // 2}"),
+    "learning rate 1e-3": ("training.learning_rate=1e-3",),
+    "learning rate 4e-3": ("training.learning_rate=4e-3",),
+    "inverse square root": ("training.schedule=inverse-sqrt",),
+    "R-Drop of half the batch": ("training.r_drop=5", "training.batch_tokens=1024"),
+}
+
+
+@dataclass(frozen=True)
+class Lever:
+    """One change of the preset, by one seed."""
+
+    name: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Under which its figure is kept: all that determines it."""
+        return f"{CONFIG.stem}, {UPDATES:,} updates, seed {self.seed}: {' '.join(LEVERS[self.name])}"
+
+
+def measure(commands: Commands, lever: Lever, data: Path) -> Figures:
+    """Trains and scores one on one thread: BLEU of the validation text by the preset's beam, and what it cost."""
+    with tempfile.TemporaryDirectory(dir=commands.work) as folder:
+        run, scores = Path(folder) / "run", Path(folder) / "scores.json"
+        changes = (f"training.max_steps={UPDATES}", f"training.seed={lever.seed}", *LEVERS[lever.name])
+        options = [part for change in changes for part in ("--set", change)]
+        commands.run("s2s_cli", "train", "--config", str(CONFIG), "--run", str(run), *options)
+        sides = ("--source", str(data / "val.en"), "--reference", str(data / "val.de"))
+        commands.run("s2s_cli", "evaluate", "--model", str(run), *sides, "--metric", "bleu", "--json", str(scores))
+        bleu = json.loads(scores.read_bytes())["scores"]["bleu"]
+        trained = read_metrics(run / "metrics.jsonl")[-1]
+    return {"bleu": round(bleu["value"], 2), "signature": bleu["signature"], "seconds": round(trained["seconds"])}
+
+
+def table(kept: Mapping[str, Figures]) -> str:
+    """Markdown: each lever beside the preset, the best first."""
+    scores, seconds = {}, {}
+    for name in LEVERS:
+        found = [kept[lever.key] for lever in (Lever(name, seed) for seed in SEEDS) if lever.key in kept]
+        if found:
+            scores[name], seconds[name] = ([one[key] for one in found] for key in ("bleu", "seconds"))
+    first = next(iter(LEVERS))
+    lines = ["| | validation BLEU, seed by seed | beside the preset | minutes |", "|---|---|---|---|"]
+    for name in sorted(scores, key=lambda name: -mean(scores[name])):
+        each = ", ".join(f"{score:.2f}" for score in scores[name])
+        gain = "" if name == first else f"{mean(scores[name]) - mean(scores[first]):+.2f}"
+        lines.append(f"| {name} | {each} | {gain} | {mean(seconds[name]) / 60:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measures what is missing, each figure kept as soon as it is there, and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=LEVERS, metavar="LEVER", help="may be repeated")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    asked = parser.parse_args()
+    kept: dict[str, Figures] = json.loads(KEPT.read_bytes()) if KEPT.exists() else {}
+    wanted = [Lever(name, seed) for seed in SEEDS for name in (asked.only or LEVERS)]
+    missing = [] if asked.table else [lever for lever in wanted if lever.key not in kept]
+    if missing:
+        work = ROOT / "build" / "levers"
+        work.mkdir(parents=True, exist_ok=True)
+        commands, lock, data = Commands(work), threading.Lock(), Path(os.environ["MULTI30K_DIR"]).resolve()
+
+        def keep(lever: Lever) -> None:
+            found = measure(commands, lever, data)
+            with lock:
+                kept[lever.key] = found
+                write_atomically(KEPT, f"{json.dumps(kept, indent=1, sort_keys=True)}\n".encode())
+            print(f"{lever.name}, seed {lever.seed}: {found['bleu']:.2f}", file=sys.stderr, flush=True)
+
+        raise_on_signal()
+        pool = ThreadPoolExecutor(2)
+        try:
+            list(pool.map(keep, missing))
+        except BaseException:
+            commands.stop()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+    print(table(kept), end="")
+
+
+if __name__ == "__main__":
+    main()
