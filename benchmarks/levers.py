@@ -12,14 +12,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.claims.runner import Commands
+from benchmarks.claims.runner import Commands, side_by_side
 from benchmarks.measure import ROOT, Figures
-from s2s_cli.files import write_atomically
+from s2s_cli.files import sha256, write_atomically
 from s2s_cli.run import read_metrics
 from s2s_cli.signals import raise_on_signal
 
@@ -74,8 +73,9 @@ class Lever:
 
     @property
     def key(self) -> str:
-        """Under which its figure is kept: all that determines it."""
-        return f"{CONFIG.stem}, {UPDATES:,} updates, seed {self.seed}: {' '.join(LEVERS[self.name])}"
+        """Under which its figure is kept: the preset as it reads now, and all that differs from it."""
+        preset = f"{CONFIG.stem} {sha256(CONFIG.read_bytes())[:12]}"
+        return f"{preset}, {UPDATES:,} updates, seed {self.seed}: {' '.join(LEVERS[self.name])}"
 
 
 def measure(commands: Commands, lever: Lever, data: Path) -> Figures:
@@ -130,14 +130,7 @@ def main() -> None:
             print(f"{lever.name}, seed {lever.seed}: {found['bleu']:.2f}", file=sys.stderr, flush=True)
 
         raise_on_signal()
-        pool = ThreadPoolExecutor(2)
-        try:
-            list(pool.map(keep, missing))
-        except BaseException:
-            commands.stop()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
+        side_by_side(commands, keep, missing)
     print(table(kept), end="")
 
 

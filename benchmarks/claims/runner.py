@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.claims.experiments import Figure, Speed, Training
 from benchmarks.claims.store import Store
@@ -21,6 +21,8 @@ from benchmarks.measure import ENVIRONMENT, Figures
 
 THREAD = {**ENVIRONMENT, "OMP_NUM_THREADS": "1"}
 """Two processes of one thread do more than one of two."""
+
+Item = TypeVar("Item")
 
 
 class Failed(Exception):
@@ -106,6 +108,18 @@ class Maker:
         run.with_suffix(".yaml").unlink(missing_ok=True)
 
 
+def side_by_side(commands: Commands, make: Callable[[Item], None], items: Sequence[Item], at_once: int = 2) -> None:
+    """Makes some at once, in their order; where that is stopped, all that runs is asked to save and end."""
+    pool = ThreadPoolExecutor(at_once)
+    try:
+        list(pool.map(make, items))
+    except BaseException:
+        commands.stop()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def complete(
     plan: Sequence[Figure],
     store: Store,
@@ -147,15 +161,6 @@ def complete(
         left = sum(not store.has(other) for other in wanted)
         say(f"{figure.name}: {time.perf_counter() - began:.0f} s; {left} to go")
 
-    pool = ThreadPoolExecutor(at_once)
-    try:
-        list(pool.map(make, [figure for figure in open_ if isinstance(figure, Training)]))
-        for figure in open_:
-            if isinstance(figure, Speed):
-                make(figure)
-    except BaseException:
-        maker.commands.stop()
-        raise
-    finally:
-        pool.shutdown()
+    side_by_side(maker.commands, make, [figure for figure in open_ if isinstance(figure, Training)], at_once)
+    side_by_side(maker.commands, make, [figure for figure in open_ if isinstance(figure, Speed)], 1)
     return failed
