@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.claims.runner import Commands, side_by_side
+from benchmarks.claims.runner import Commands, Failed, side_by_side
 from benchmarks.measure import ROOT, Figures
 from s2s_cli.files import sha256, write_atomically
 from s2s_cli.run import read_metrics
@@ -123,15 +123,22 @@ def main() -> None:
         commands, lock, data = Commands(work), threading.Lock(), Path(os.environ["MULTI30K_DIR"]).resolve()
 
         def keep(lever: Lever) -> None:
-            found = measure(commands, lever, data)
-            with lock:
-                kept[lever.key] = found
-                write_atomically(KEPT, f"{json.dumps(kept, indent=1, sort_keys=True)}\n".encode())
-            print(f"{lever.name}, seed {lever.seed}: {found['bleu']:.2f}", file=sys.stderr, flush=True)
+            try:
+                found = measure(commands, lever, data)
+            except Failed as error:  # the others go on
+                said = str(error)
+            else:
+                with lock:
+                    kept[lever.key] = found
+                    write_atomically(KEPT, f"{json.dumps(kept, indent=1, sort_keys=True)}\n".encode())
+                said = f"{found['bleu']:.2f}"
+            print(f"{lever.name}, seed {lever.seed}: {said}", file=sys.stderr, flush=True)
 
         raise_on_signal()
         side_by_side(commands, keep, missing)
     print(table(kept), end="")
+    if any(lever.key not in kept for lever in missing):
+        sys.exit(1)
 
 
 if __name__ == "__main__":
