@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks.claims.runner import Commands, Failed, side_by_side
-from benchmarks.measure import ROOT, Figures
+from benchmarks.measure import ROOT, Figures, about
 from s2s_cli.files import sha256, write_atomically
 from s2s_cli.run import read_metrics
 from s2s_cli.signals import raise_on_signal
@@ -72,6 +72,12 @@ class Lever:
     seed: int
 
     @property
+    def updates(self) -> int:
+        """How many it is trained for."""
+        steps = "training.max_steps="
+        return next((int(one.removeprefix(steps)) for one in LEVERS[self.name] if one.startswith(steps)), UPDATES)
+
+    @property
     def key(self) -> str:
         """Under which its figure is kept: the preset as it reads now, and all that differs from it."""
         preset = f"{CONFIG.stem} {sha256(CONFIG.read_bytes())[:12]}"
@@ -79,17 +85,22 @@ class Lever:
 
 
 def measure(commands: Commands, lever: Lever, data: Path) -> Figures:
-    """Trains and scores one on one thread: BLEU of the validation text by the preset's beam, and what it cost."""
+    """Trains and scores one on one thread: BLEU of the validation text by the preset's beam, and what it cost.
+
+    The last weights are scored, so that none is the best of more than another.
+    """
     with tempfile.TemporaryDirectory(dir=commands.work) as folder:
         run, scores = Path(folder) / "run", Path(folder) / "scores.json"
-        changes = (f"training.max_steps={UPDATES}", f"training.seed={lever.seed}", *LEVERS[lever.name])
+        once = f"training.validate_every={lever.updates}"
+        changes = (f"training.max_steps={UPDATES}", once, f"training.seed={lever.seed}", *LEVERS[lever.name])
         options = [part for change in changes for part in ("--set", change)]
         commands.run("s2s_cli", "train", "--config", str(CONFIG), "--run", str(run), *options)
         sides = ("--source", str(data / "val.en"), "--reference", str(data / "val.de"))
         commands.run("s2s_cli", "evaluate", "--model", str(run), *sides, "--metric", "bleu", "--json", str(scores))
         bleu = json.loads(scores.read_bytes())["scores"]["bleu"]
         trained = read_metrics(run / "metrics.jsonl")[-1]
-    return {"bleu": round(bleu["value"], 2), "signature": bleu["signature"], "seconds": round(trained["seconds"])}
+    figures = {"bleu": round(bleu["value"], 2), "signature": bleu["signature"], "seconds": round(trained["seconds"])}
+    return {**figures, "about": about()}
 
 
 def table(kept: Mapping[str, Figures]) -> str:

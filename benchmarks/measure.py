@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,3 +57,21 @@ def machine() -> Figures:
         "python": platform.python_version(),
         "matrix_gflops": {name: round(rate / 1e9, 1) for name, rate in rates.items()},
     }
+
+
+def about() -> Figures:
+    """What is kept with each figure: machine and commit."""
+    found = machine()
+    changed = _git("status", "--porcelain", "--untracked-files=no", "s2s_cli", "benchmarks", "data")
+    commit = _git("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")
+    processor = f"{found['processor']} ({', '.join(found['vector'])})"
+    return {"machine": processor, "PyTorch": found["torch"], "commit": commit}
+
+
+def _git(*arguments: str) -> str:
+    """What git says; nothing where there is none."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return done.stdout.strip()

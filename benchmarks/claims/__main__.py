@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from benchmarks.claims.experiments import FULL, QUICK, Figure
 from benchmarks.claims.judged import CLAIMS
 from benchmarks.claims.runner import Commands, Maker, complete
 from benchmarks.claims.store import Store
-from benchmarks.measure import ROOT, Figures, machine
+from benchmarks.measure import ROOT, about
 from s2s_cli.errors import Stopped
 from s2s_cli.report import plots
 from s2s_cli.signals import raise_on_signal
@@ -35,13 +34,15 @@ def main(
         raise typer.BadParameter(f"{wrong[0]}: choose from {', '.join(CLAIMS)}")
     form = QUICK if quick else FULL
     folder = figures or (BUILD / "claims-quick" if quick else DOCS / "claims")
-    page = page or (folder / "claims.md" if quick else DOCS / "claims.md")
+    page = page or (folder / "claims.md" if figures or quick else DOCS / "claims.md")
     plots.check(folder / "any.png")
     raise_on_signal()
     evidence = Evidence(form, form.tasks(), Store(folder))
+    if "multi30k" not in evidence.tasks and any(folder.glob("multi30k-*.json")):
+        raise typer.BadParameter(f"{folder} holds figures of Multi30k: say where its text is, MULTI30K_DIR=FOLDER")
     try:
         failed = [] if redraw else measure(evidence, only or list(CLAIMS))
-        pages.write(Evidence(form, evidence.tasks, evidence.store), page, folder)
+        pages.write(Evidence(form, evidence.tasks, evidence.store), page, folder, failed)
     except Stopped as error:
         say("stopped: the same command goes on; with --redraw it writes the page of what is there")
         raise typer.Exit(error.exit_code) from None
@@ -60,23 +61,6 @@ def measure(evidence: Evidence, names: list[str]) -> list[str]:
     work.mkdir(parents=True, exist_ok=True)
     maker = Maker(Commands(work), about())
     return complete(evidence.figures, evidence.store, maker, say, needed=needed)
-
-
-def about() -> Figures:
-    """What is kept with each figure: machine and commit."""
-    found = machine()
-    changed = _git("status", "--porcelain", "--untracked-files=no", "s2s_cli", "benchmarks", "data")
-    commit = _git("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")
-    return {"machine": found["processor"], "PyTorch": found["torch"], "commit": commit}
-
-
-def _git(*arguments: str) -> str:
-    """What git says; nothing where there is none."""
-    try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True)
-    except OSError:
-        return ""
-    return done.stdout.strip()
 
 
 def say(message: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.claims.experiments import Figure, Form, Speed, Training, planned
+from benchmarks.claims.experiments import Figure, Form, Speeds, Training, planned
 from benchmarks.claims.statistics import Bleu, Estimate, Metric, Share, Verdict, estimate, slope
 from benchmarks.claims.store import Store
 from benchmarks.claims.tasks import Task
@@ -71,6 +71,7 @@ class Evidence:
     def __init__(self, form: Form, tasks: dict[str, Task], store: Store) -> None:
         self.form, self.tasks, self.store = form, tasks, store
         self.figures: list[Figure] = planned(form, tasks)
+        (self.speeds,) = (figure for figure in self.figures if isinstance(figure, Speeds))
         self._curves: dict[str, dict[str, Curve]] = {}
 
     @cached_property
@@ -143,6 +144,5 @@ class Evidence:
 
     def rates(self, variant: str, name: str) -> Rate | None:
         """The measurements of a speed; None where there is none."""
-        speeds = [one for one in self.figures if isinstance(one, Speed) and one.training.variant == variant]
-        values = tuple(content[name] for one in speeds if (content := self.store.get(one)))
-        return Rate(values) if values else None
+        content = self.store.get(self.speeds) or {"rates": {}}
+        return Rate(tuple(content["rates"][variant][name])) if variant in content["rates"] else None

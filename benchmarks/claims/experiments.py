@@ -7,7 +7,7 @@ Planned by trials of single trainings on one core of an AMD EPYC (Zen 5), on a q
 | copying, 6,000 | 0.010 (tanh RNN), 0.013 (LSTM), 0.023 (GRU) | 60 to 140 | 9 trainings: 850 |
 | long sentences, 1,800 | 0.13 to 0.23 (dot, fed), 0.07 to 0.12 (no attention) | 130 to 600 | 33: 8,000 to 12,000 |
 | captions, 1,800 | 0.20 to 0.26 (Bahdanau) | 150 to 480 | 27: 7,000 to 10,000 |
-| speeds, one by one | | 19 | 27: 500 |
+| speeds, one by one | | 19 | 27 in one figure: 500 |
 
 Two trainings at once: 8,400 to 11,900 seconds, two and a half to three and a half hours. `QUICK` has fewer variants,
 shorter sentences and fewer updates: 1,900 seconds of one thread, twenty minutes.
@@ -16,7 +16,7 @@ shorter sentences and fewer updates: 1,900 seconds of one thread, twenty minutes
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -29,6 +29,8 @@ FORMAT = 1
 BEAM = 5
 SPEED_UPDATES = 30
 """By which the speed of training is measured."""
+SPEED_BATCH = 64
+"""Sentences decoded at once where speed is measured."""
 BATCH_TOKENS = 2048
 LEARNING_RATES = {"copy": 5e-4, "long": 3e-3, "multi30k": 3e-3}
 """Peaks, by task: with more a tanh RNN learns no copying at all."""
@@ -190,9 +192,9 @@ class Training:
         return f"{self.task.name}-{self.variant}-{self.seed}-{sha256(json.dumps(config, sort_keys=True).encode())[:12]}"
 
     @property
-    def training(self) -> Training:
-        """The training whose run is measured: this one."""
-        return self
+    def trainings(self) -> tuple[Training, ...]:
+        """Those whose runs are measured: this one."""
+        return (self,)
 
     @property
     def request(self) -> dict[str, Any]:
@@ -201,23 +203,26 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Speed:
-    """How fast a model is trained and decodes: one of several measurements in turn, with nothing beside them."""
+class Speeds:
+    """How fast models are trained and decode, measured in turn with nothing beside them: one figure, so that all of it
+    is one machine's."""
 
-    kind: ClassVar[str] = "speed"
-    training: Training
-    round: int
+    trainings: tuple[Training, ...]
+    rounds: int
+
+    @property
+    def task(self) -> Task:
+        """On which they are measured."""
+        return self.trainings[0].task
 
     @property
     def name(self) -> str:
-        return f"speed-{self.round}-{self.training.name}"
-
-    @property
-    def request(self) -> dict[str, Any]:
-        return {"updates": SPEED_UPDATES}
+        names = [training.name for training in self.trainings]
+        key = json.dumps([names, self.rounds, SPEED_UPDATES, SPEED_BATCH])
+        return f"speeds-{sha256(key.encode())[:12]}"
 
 
-Figure = Training | Speed
+Figure = Training | Speeds
 
 
 def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,22 +234,17 @@ def merged(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
 
 
 def planned(form: Form, found: Mapping[str, Task]) -> list[Figure]:
-    """All figures of a form, seed by seed, so that a part of them says something about everything; then the speeds."""
-    trainings = [
-        Training(form.name, found[task], variant, seed, form.updates[task])
+    """All figures of a form, seed by seed, so that a part of them says something about everything; behind the first
+    seed's, whose runs are at hand then, the speeds."""
+    rounds = [
+        [
+            Training(form.name, found[task], variant, seed, form.updates[task])
+            for task, variants in form.variants.items()
+            if task in found
+            for variant in variants
+        ]
         for seed in form.seeds
-        for task, variants in form.variants.items()
-        if task in found
-        for variant in variants
     ]
-    return [*trainings, *_speeds(form, trainings)]
-
-
-def _speeds(form: Form, trainings: Sequence[Training]) -> Iterator[Speed]:
-    """In turns; on captions where they are at hand, by the first seed's runs."""
-    names = [training.task.name for training in trainings]
-    task = "multi30k" if "multi30k" in names else "long"
-    measured = [item for item in trainings if item.seed == form.seeds[0] and item.task.name == task]
-    for number in range(1, form.rounds + 1):
-        for training in measured:
-            yield Speed(training, number)
+    task = "multi30k" if "multi30k" in found else "long"
+    speeds = Speeds(tuple(one for one in rounds[0] if one.task.name == task), form.rounds)
+    return [*rounds[0], speeds, *(training for later in rounds[1:] for training in later)]

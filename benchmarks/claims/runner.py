@@ -1,4 +1,4 @@
-"""Makes the figures that are not there yet: trainings two at a time with a thread each, then speeds one by one."""
+"""Makes the figures that are not there yet: trainings two at a time with a thread each, speeds one by one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
-from benchmarks.claims.experiments import Figure, Speed, Training
+from benchmarks.claims.experiments import SPEED_BATCH, SPEED_UPDATES, Figure, Speeds, Training
 from benchmarks.claims.store import Store
 from benchmarks.measure import ENVIRONMENT, Figures
 
@@ -88,14 +89,38 @@ class Maker:
         Raises:
             Failed: where a command failed.
         """
-        run = self.run_of(figure.training)
-        config = run.with_suffix(".yaml")
-        config.parent.mkdir(parents=True, exist_ok=True)
-        config.write_text(json.dumps(figure.training.config), encoding="utf-8")  # JSON is YAML
-        self.commands.run("s2s_cli", "train", "--config", str(config), "--run", str(run))
-        found = json.loads(self.commands.run("benchmarks.claims.worker", figure.kind, str(run), request=figure.request))
+        for training in figure.trainings:
+            self._train(training)
+        if isinstance(figure, Training):
+            found = self._measured("translate", figure, figure.request)
+        else:
+            found = {"rates": self._rates(figure)}
         lines = found.pop("translations", [])
         return {"figure": figure.name, "about": self.about, **found}, lines
+
+    def _train(self, training: Training) -> None:
+        """Trains what is not trained yet."""
+        run = self.run_of(training)
+        config = run.with_suffix(".yaml")
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text(json.dumps(training.config), encoding="utf-8")  # JSON is YAML
+        self.commands.run("s2s_cli", "train", "--config", str(config), "--run", str(run))
+
+    def _measured(self, kind: str, training: Training, request: Mapping[str, Any]) -> Figures:
+        """What the worker says of a run."""
+        run = str(self.run_of(training))
+        found: Figures = json.loads(self.commands.run("benchmarks.claims.worker", kind, run, request=request))
+        return found
+
+    def _rates(self, speeds: Speeds) -> dict[str, dict[str, list[float]]]:
+        """By variant and measurement, round by round."""
+        rates: dict[str, dict[str, list[float]]] = {}
+        for _ in range(speeds.rounds):
+            for training in speeds.trainings:
+                request = {"updates": SPEED_UPDATES, "batch": SPEED_BATCH}
+                for name, rate in self._measured("speed", training, request).items():
+                    rates.setdefault(training.variant, {}).setdefault(name, []).append(rate)
+        return rates
 
     def run_of(self, training: Training) -> Path:
         """Where a training's run lies."""
@@ -156,11 +181,12 @@ def complete(
                 failed.append(f"{figure.name}: {error}")
                 say(failed[-1])
             return
-        if all(store.has(other) for other in plan if other.training == figure.training):
-            maker.forget(figure.training)
+        for training in figure.trainings:
+            if all(store.has(other) for other in plan if training in other.trainings):
+                maker.forget(training)
         left = sum(not store.has(other) for other in wanted)
         say(f"{figure.name}: {time.perf_counter() - began:.0f} s; {left} to go")
 
-    side_by_side(maker.commands, make, [figure for figure in open_ if isinstance(figure, Training)], at_once)
-    side_by_side(maker.commands, make, [figure for figure in open_ if isinstance(figure, Speed)], 1)
+    for alone, figures in groupby(open_, lambda figure: isinstance(figure, Speeds)):
+        side_by_side(maker.commands, make, list(figures), 1 if alone else at_once)
     return failed

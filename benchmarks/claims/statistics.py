@@ -1,8 +1,9 @@
 """Scores with intervals over seeds and sentences together, and what may be said of them.
 
-A sample draws the seeds again, and of each group the sentences again (with replacement; the same draws for all systems,
-so that differences are paired). A score is the mean of the drawn seeds', each over all drawn sentences of the group. An
-interval holds the middle 95 % of the samples.
+A score is the mean of the seeds'. Its 95 % interval joins two that are independent of each other. By sentences: each
+sample draws those of a group again (with replacement; the same draws for all systems, so that differences are paired),
+and the middle 95 % of the samples count. By seeds: Student's interval of their mean, since three are too few to be
+drawn again. A distance to the end of the joint interval is the root of the sum of both squares.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from s2s_cli.evaluate import BOOTSTRAP_SAMPLES, METRICS
 
 Numbers = NDArray[Any]
 SEED = 12345
+STUDENT = (12.706, 4.303, 3.182, 2.776)
+"""By degrees of freedom, from one on: the multiple of the standard error that holds 95 %."""
 
 
 class Metric(Protocol):
     """A corpus score that is a function of sums over sentences."""
-
-    name: str
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[str]) -> Numbers:
         """What is summed, a row for each sentence."""
@@ -37,8 +38,6 @@ class Metric(Protocol):
 
 class Bleu:
     """sacreBLEU's."""
-
-    name = "BLEU"
 
     def __init__(self, tokenize: str) -> None:
         config = EvaluationConfig.model_validate({"tokenize": tokenize})
@@ -54,8 +53,6 @@ class Bleu:
 class Share:
     """The percentage of lines that are right."""
 
-    name = "right, %"
-
     def statistics(self, hypotheses: Sequence[str], references: Sequence[str]) -> Numbers:
         return np.array([(one == other, 1) for one, other in zip(hypotheses, references, strict=True)], dtype=int)
 
@@ -65,7 +62,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure, its samples, and what each seed alone gives."""
+    """A figure, its samples by sentences, and what each seed alone gives."""
 
     value: float
     samples: Numbers
@@ -73,11 +70,17 @@ class Estimate:
 
     @property
     def low(self) -> float:
-        return float(np.percentile(self.samples, 2.5))
+        return self.value - float(np.hypot(self.value - np.percentile(self.samples, 2.5), self._by_seeds))
 
     @property
     def high(self) -> float:
-        return float(np.percentile(self.samples, 97.5))
+        return self.value + float(np.hypot(np.percentile(self.samples, 97.5) - self.value, self._by_seeds))
+
+    @property
+    def _by_seeds(self) -> float:
+        """Half the interval of the mean of the seeds; nothing is known of it where there is one."""
+        seeds = len(self.by_seed)
+        return STUDENT[seeds - 2] * float(self.by_seed.std(ddof=1)) / seeds**0.5 if seeds > 1 else 0.0
 
     def __sub__(self, other: Estimate) -> Estimate:
         return combined([self, other], [1, -1])
@@ -115,8 +118,6 @@ def estimate(metric: Metric, statistics: Sequence[Numbers], groups: Sequence[Seq
         statistics: one array of the metric's for each seed, over the same sentences.
         groups: rows of each.
     """
-    seeds = len(statistics)
-    drawn_BS = np.random.default_rng(SEED).integers(seeds, size=(BOOTSTRAP_SAMPLES, seeds))
     found = []
     for number, rows in enumerate(groups):
         draw = np.random.default_rng([SEED, number])
@@ -124,8 +125,7 @@ def estimate(metric: Metric, statistics: Sequence[Numbers], groups: Sequence[Seq
         parts = [part[list(rows)] for part in statistics]
         by_seed = np.array([metric.score(part.sum(0)) for part in parts])
         scores_SB = np.array([[metric.score(totals) for totals in counts_BN @ part] for part in parts])
-        samples = np.take_along_axis(scores_SB.T, drawn_BS, 1).mean(1)
-        found.append(Estimate(float(by_seed.mean()), samples, by_seed))
+        found.append(Estimate(float(by_seed.mean()), scores_SB.mean(0), by_seed))
     return found
 
 
@@ -138,13 +138,15 @@ class Verdict(Enum):
 
 
 def above(found: Estimate, limit: float) -> Verdict:
-    """Whether a figure is above a limit: told where all of its interval lies on one side."""
+    """Whether a figure is above a limit: told where all of its interval lies on one side, from two seeds on."""
+    if len(found.by_seed) < 2:
+        return Verdict.OPEN
     return Verdict.HOLDS if found.low > limit else Verdict.FAILS if found.high < limit else Verdict.OPEN
 
 
 def below(found: Estimate, limit: float) -> Verdict:
     """Whether a figure is below a limit."""
-    return Verdict.HOLDS if found.high < limit else Verdict.FAILS if found.low > limit else Verdict.OPEN
+    return above(combined([found], [-1]), -limit)
 
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:

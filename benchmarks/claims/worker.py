@@ -22,9 +22,6 @@ from s2s_cli.run import read_metrics
 from s2s_cli.score.system import AttentionMap, ModelSystem
 from s2s_cli.score.testset import from_run
 
-BATCH = 64
-"""Sentences decoded at once."""
-
 STOPS = frozenset(".,?!")
 
 
@@ -99,7 +96,9 @@ def speed(system: ModelSystem, request: dict[str, Any]) -> Figures:
     )
     settings = config.training
     trained = training.measure(text, config.model, settings.batch_tokens, request["updates"], settings.precision)
-    decoded = decoding.measure(text, system.run.path, config.decoding.beam, BATCH, config.decoding.precision, 1)
+    decoded = decoding.measure(
+        text, system.run.path, config.decoding.beam, request["batch"], config.decoding.precision, 1
+    )
     return {
         "training_pieces_per_second": trained["tokens_per_second"],
         "decoding_sentences_per_second": decoded["sentences_per_second"],

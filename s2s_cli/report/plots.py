@@ -151,7 +151,7 @@ def bars(panels: Mapping[str, Mapping[str, Interval]]) -> Figure:
     columns = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, values) in zip(columns, panels.items(), strict=True):
         for name, (_, value, low, high) in values.items():
-            row, errors = names.index(name), [[value - low], [high - value]]
+            row, errors = names.index(name), [[max(0, value - low)], [max(0, high - value)]]
             axes.barh(row, value, xerr=errors, color=_colour(row), alpha=0.75, capsize=3, ecolor="#333333")
         axes.axvline(0, color="#333333", linewidth=0.8)
         axes.set_yticks(range(len(names)), names)
