@@ -51,10 +51,23 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """bf16 where it was asked for, or where `auto` finds that products in it are faster; else fp32."""
+    """bf16 where it was asked for, or where `auto` finds that products in it are faster; else fp32.
+
+    Raises:
+        UserError: for bf16 on a processor that cannot compute in it.
+    """
     if name == "auto":
         return torch.bfloat16 if _is_faster_in_bf16(device) else torch.float32
+    if name == "bf16" and not has_bf16(device):
+        raise UserError("precision bf16: this processor cannot compute in it; auto and fp32 go everywhere")
     return torch.bfloat16 if name == "bf16" else torch.float32
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether models can be trained in bf16: oneDNN's LSTM knows it from AVX-512 on, if only by a detour."""
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return True
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # private to PyTorch, for years
 
 
 def _is_faster_in_bf16(device: torch.device) -> bool:

@@ -1,4 +1,4 @@
-"""Memory that is freed: kept for the next tensors, and given back where it lies in gaps."""
+"""Precision; and memory that is freed: kept for the next tensors, and given back where it lies in gaps."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from s2s_cli import device
+from s2s_cli.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,3 +42,22 @@ def test_what_lies_in_gaps_is_given_back() -> None:
     full, freed, after, left = map(int, done.stdout.split())
     assert full - freed < 20, "freed blocks are kept"
     assert full - after > 0.9 * (800 - left)
+
+
+def test_bf16_is_refused_where_the_processor_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(device, "has_bf16", lambda _: False)
+    with pytest.raises(UserError, match="auto and fp32 go everywhere"):
+        device.choose_precision("bf16", cpu)
+    assert device.choose_precision("fp32", cpu) == torch.float32
+    monkeypatch.setattr(device, "has_bf16", lambda _: True)
+    assert device.choose_precision("bf16", cpu) == torch.bfloat16
+
+
+def test_where_bf16_is_chosen_models_can_be_trained_in_it() -> None:
+    """What `auto` takes and what is not refused must go: oneDNN's LSTM has no way on processors without AVX-512."""
+    cpu = torch.device("cpu")
+    assert device.has_bf16(cpu) or device.choose_precision("auto", cpu) == torch.float32
+    lstm = torch.nn.LSTM(4, 4)
+    with device.autocast(cpu, torch.bfloat16 if device.has_bf16(cpu) else torch.float32):
+        assert lstm(torch.zeros(3, 2, 4))[0].shape == (3, 2, 4)

@@ -88,6 +88,7 @@ def test_two_and_three_workers_learn_what_one_learns(context: Any, folder: Path,
             torch.testing.assert_close(others[name], tensor, rtol=1e-3, atol=1e-4)
 
 
+@toy.needs_bf16
 def test_in_bf16_workers_learn_what_one_learns(context: Any, folder: Path) -> None:
     runs = [trained(context, folder, size, str(size), training__precision="bf16") for size in (1, 2)]
     assert_same_metrics([row for row in runs[0] if "loss" in row], [row for row in runs[1] if "loss" in row], 5e-3)

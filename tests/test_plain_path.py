@@ -14,6 +14,7 @@ from torch import Tensor
 from s2s_cli.config import ModelConfig
 from s2s_cli.data.batches import Batch, pad_rows
 from s2s_cli.data.tokenizer import Specials
+from s2s_cli.device import has_bf16
 from s2s_cli.model import decoder as decoder_module
 from s2s_cli.model import seq2seq as seq2seq_module
 from s2s_cli.model.interface import CellState
@@ -91,7 +92,8 @@ def test_losses_agree_over_500_updates(
             "dropout": 0.0,
         }
     )
-    fast, rough = train(config), train(config, bf16=True)
+    fast = train(config)
+    rough = train(config, bf16=True) if has_bf16(torch.device("cpu")) else None
     monkeypatch.setattr(Layer, "forward", plain_layer)
     monkeypatch.setattr(decoder_module, "deferred", lambda module: nullcontext())
     monkeypatch.setattr(seq2seq_module, "linear_cross_entropy", plain_loss)
@@ -102,4 +104,5 @@ def test_losses_agree_over_500_updates(
     for start in range(0, UPDATES, 50):
         exact = fmean(plain[start : start + 50])
         assert fmean(fast[start : start + 50]) == pytest.approx(exact, rel=TOLERANCE)
-        assert fmean(rough[start : start + 50]) == pytest.approx(exact, rel=BF16_TOLERANCE)
+        if rough:
+            assert fmean(rough[start : start + 50]) == pytest.approx(exact, rel=BF16_TOLERANCE)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import toy
 from torch import Tensor, nn
 
 from s2s_cli.config import DecoderConfig, EncoderConfig, ModelConfig
@@ -502,6 +503,7 @@ BF16 = {"dtype": torch.bfloat16}
 BF16_TOLERANCE = 0.02  # bf16 keeps 8 bits: 0.4 % a rounding
 
 
+@toy.needs_bf16
 @pytest.mark.parametrize("config", SOME)
 def test_bf16_is_close_to_fp32(config: ModelConfig, make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
     model = make_model(config)
@@ -519,6 +521,7 @@ def test_bf16_is_close_to_fp32(config: ModelConfig, make_model: Callable[..., Se
     assert float((rough_gradients - gradients).norm() / gradients.norm()) < 5 * BF16_TOLERANCE
 
 
+@toy.needs_bf16
 @pytest.mark.parametrize("config", EVERY)
 def test_bf16_steps_are_close_to_fp32(config: ModelConfig, make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
     model = make_model(config)

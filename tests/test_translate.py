@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import toy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -276,6 +277,7 @@ def test_output_depends_on_neither_batch_size_nor_order_nor_neighbours(beam: int
     assert [make(beam=beam).translate([line])[0][0].text for line in lines[:5]] == texts[1][:5]
 
 
+@toy.needs_bf16
 @pytest.mark.parametrize("beam", [1, 3])
 def test_bf16_gives_what_fp32_gives(beam: int, make: Callable) -> None:
     """Nearly always, of a model whose pieces are not nearly equal; `make bench` measures it on a trained one."""

@@ -15,12 +15,15 @@ from typing import Any
 from unittest.mock import patch
 
 import forks
+import pytest
 import safetensors.torch
 import torch
 from typer.testing import CliRunner
 
 from s2s_cli.cli.main import app
+from s2s_cli.device import has_bf16
 
+needs_bf16 = pytest.mark.skipif(not has_bf16(torch.device("cpu")), reason="this processor cannot compute in bf16")
 LETTERS = "abcdefgh"
 WORDS = ("copy", "reverse", *LETTERS)
 
