@@ -337,10 +337,13 @@ class Config(Section):
             )
         if self.monitor not in ("loss", "perplexity", *self.evaluation.metrics):
             raise ValueError(f"training.monitor {self.monitor} is not computed: add it to evaluation.metrics")
-        if self.decoding.coverage_penalty and self.model.attention == "none":
-            raise ValueError(
-                "decoding.coverage_penalty needs attention: set it to 0, or model.attention to luong-general"
-            )
+        if self.model.attention == "none":
+            values = {
+                "decoding.coverage_penalty": self.decoding.coverage_penalty,
+                "training.coverage_loss": self.training.coverage_loss,
+            }
+            for key in (key for key, value in values.items() if value):
+                raise ValueError(f"{key} needs attention: set it to 0, or model.attention to luong-general")
         names = [test.name for test in self.data.test]
         if len(set(names)) < len(names):
             raise ValueError(f"data.test: each set needs a name of its own (now: {', '.join(names)})")

@@ -69,7 +69,7 @@ class DecodingConfig(Section):
     max_length: Positive = 1000
     """Most pieces of a translation, the end of sentence counted..."""
     max_length_ratio: Annotated[float, Field(gt=0)] = 2.0
-    """... and at most this many times the source's, plus ten."""
+    """... and at most this many times the source's, plus ten, or a hundred where it is feature vectors."""
     max_source_length: Positive = 1000
     """Sources of more pieces or feature vectors are cut here, with a warning."""
     allow_unknown: bool = False

@@ -114,7 +114,7 @@ class ModelConfig(Section):
     embedding_dropout: Rate | None = None
     """On embeddings; default: dropout."""
     encoder_dropout: Rate = 0.0
-    """On the encoder's states, as attention sees them."""
+    """On the encoder's states, as attention sees them; none are seen without it."""
     word_dropout: Rate = 0.0
     """Share of input tokens replaced by the unknown piece in training."""
     recurrent_dropout: Rate = 0.0
@@ -131,8 +131,8 @@ class ModelConfig(Section):
     @property
     def is_random(self) -> bool:
         """Whether training drops anything."""
-        shares = (self.dropout, self.embedding_dropout, self.encoder_dropout, self.word_dropout, self.recurrent_dropout)
-        return any(shares)
+        seen = self.encoder_dropout if self.attention != "none" else 0
+        return any((self.dropout, self.embedding_dropout, seen, self.word_dropout, self.recurrent_dropout))
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -375,6 +375,20 @@ def test_half_of_a_surrogate_pair_is_refused_with_its_key(tmp_path: Path) -> Non
         ("model: {decoder: {initial_state: last, hidden_size: 256}}", ["last", "512", "bridge"]),
         ("model: {decoder: {initial_state: last, cell: gru}}", ["last", "decoder.cell"]),
         ("model: {decoder: {initial_state: last, layers: 2}}", ["last", "decoder.layers"]),
+        ("model: {decoder: {conditional: true, input_feeding: false}}", ["conditional", "decoder.input_feeding"]),
+        (
+            "model: {encoder: {bidirectional: bottom, layers: 2}, decoder: {layers: 2, initial_state: last}}",
+            ["last", "bidirectional", "bottom", "bridge"],
+        ),
+        ("model: {attention: multi-head, attention_heads: 3, attention_size: 100}", ["attention_size", "100", "3"]),
+        ("model: {attention: luong-location, attention_span: local-p}", ["attention_span", "global", "luong-general"]),
+        ("model: {attention: none, attention_span: local-m}", ["attention_span", "global", "luong-general"]),
+        ("model: {coverage: sum}", ["coverage", "bahdanau", "luong-concat", "none"]),
+        (
+            "model: {attention: none}\ntraining: {max_steps: 1, coverage_loss: 1}",
+            ["training.coverage_loss", "0", "model.attention", "luong-general"],
+        ),
+        ("model: {attention: none}\ndecoding: {coverage_penalty: 1}", ["decoding.coverage_penalty", "model.attention"]),
         ("model: {tie_embeddings: target, readout_size: 100}", ["tie_embeddings", "readout_size", "100", "256"]),
         ("model: {tie_embeddings: all}\ntokenizer: {shared: false}", ["model.tie_embeddings", "tokenizer.shared"]),
         ("decoding: {beam: 2, n_best: 3}", ["n_best", "3", "beam", "2"]),
@@ -506,13 +520,18 @@ def test_a_variable_fills_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert config.data.valid.source == tmp_path / "far away" / "valid.src"
 
 
-@pytest.mark.parametrize("dropped", ["dropout", "embedding_dropout", "encoder_dropout", "word_dropout"])
+DROPPED = ["dropout", "embedding_dropout", "encoder_dropout", "word_dropout", "recurrent_dropout"]
+
+
+@pytest.mark.parametrize("dropped", DROPPED)
 def test_r_drop_needs_something_that_differs_between_two_passes(tmp_path: Path, dropped: str) -> None:
     text = f"{MINIMAL}model: {{dropout: 0}}\n"
     assert "training.r_drop compares two passes" in refusal(
         tmp_path, text.replace("training: {", "training: {r_drop: 5, ")
     )
     assert read(tmp_path, text, "training.r_drop=5", f"model.{dropped}=0.1").training.r_drop == 5
+    blind = ModelConfig.model_validate({"dropout": 0, dropped: 0.1, "attention": "none"})
+    assert blind.is_random == (dropped != "encoder_dropout")
 
 
 # --set

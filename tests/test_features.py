@@ -32,7 +32,7 @@ from s2s_cli.config import (
     TokenizerConfig,
 )
 from s2s_cli.data import corpus as corpora
-from s2s_cli.data.batches import Batch, Sampler, make_batch
+from s2s_cli.data.batches import Batch, Sampler, make_batch, plan_batches
 from s2s_cli.data.corpus import Corpus, read_corpus, read_pairs, train_tokenizer
 from s2s_cli.data.features import FeatureFile, FeatureSequences, FeatureSource, open_features
 from s2s_cli.data.store import open_corpus
@@ -40,6 +40,8 @@ from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
 from s2s_cli.errors import UserError
 from s2s_cli.forced import attention_maps, losses
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
+from s2s_cli.search.flight import Guidance
+from s2s_cli.translate.guidance import Guide
 from s2s_cli.translate.translator import Translator
 
 F = 3
@@ -358,6 +360,27 @@ def test_batches_of_items_are_of_about_one_length_and_within_the_budget(text: Pa
     assert sorted(float(item.sum()) for item in seen) == sorted(float(item.sum()) for item in wanted)
     again = Sampler(corpus, pieces, batch_tokens=28, seed=3)
     assert torch.equal(again.next().source, Sampler(corpus, pieces, batch_tokens=28, seed=3).next().source)
+
+
+def test_where_sources_are_much_longer_batches_hold_sources_of_about_one_length() -> None:
+    """Items of 200 to 700 vectors, captions of 5 to 20 pieces, whose lengths have nothing to do with each other."""
+    random = torch.Generator().manual_seed(1)
+    src_len, tgt_len = (
+        torch.randint(200, 700, (2000,), generator=random),
+        torch.randint(5, 20, (2000,), generator=random),
+    )
+    plan = plan_batches(torch.arange(2000), src_len, tgt_len, 20_000)
+    padded = sum(len(batch) * int(src_len[batch].max()) for batch in plan)
+    assert padded < 1.02 * int(src_len.sum())
+    order = torch.cat(plan)
+    assert torch.equal(order.sort().values, torch.arange(2000))
+    by_target = plan_batches(torch.arange(2000), tgt_len, src_len, 20_000)  # and no other side is put first
+    assert padded == sum(len(batch) * int(src_len[batch].max()) for batch in by_target)
+
+
+def test_few_vectors_may_have_much_to_say(pieces: Tokenizer) -> None:
+    guide = Guide(pieces, DecodingConfig())
+    assert guide.limit(items([1])[0], Guidance()) == 102
 
 
 def test_subwords_of_the_target_are_sampled_beside_features(text: ParallelText, pieces: Tokenizer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -146,20 +146,51 @@ def test_steps_equal_a_whole_target(config: ModelConfig, make_model: Callable[..
 CELL_MODULES = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
 
 
-def plain_decoder(model: Seq2Seq, config: ModelConfig, x_TE: Tensor, encoded: Encoded) -> Tensor:
+def normed_cell(
+    layer: Layer, weight_ih: Tensor
+) -> Callable[[Tensor, Tensor | tuple[Tensor, ...]], Tensor | tuple[Tensor, ...]]:
+    """Ba et al. 2016, equations 20 to 22, each gate by itself as in Chen et al. 2018, section 4.1."""
+    weights = dict(layer.rnn.named_parameters())
+
+    def norm(x: Tensor, of: nn.Module) -> Tensor:
+        gates = [(gate - gate.mean()) / (gate.var(correction=0) + 1e-5).sqrt() for gate in x.split(HIDDEN, dim=1)]
+        return torch.cat(gates, dim=1) * of.gain + of.bias
+
+    def step(x: Tensor, state: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+        h, *rest = state if isinstance(state, tuple) else (state,)
+        mine = norm(x @ weight_ih.t() + weights["bias_ih_l0"], layer.input_norm).split(HIDDEN, dim=1)
+        own = norm(h @ weights["weight_hh_l0"].t() + weights["bias_hh_l0"], layer.recur_norm).split(HIDDEN, dim=1)
+        if len(mine) == 1:
+            return torch.tanh(mine[0] + own[0])
+        if len(mine) == 3:
+            r, z = (torch.sigmoid(mine[gate] + own[gate]) for gate in (0, 1))
+            return (1 - z) * torch.tanh(mine[2] + r * own[2]) + z * h
+        i, f, o = (torch.sigmoid(mine[gate] + own[gate]) for gate in (0, 1, 3))
+        c = f * rest[0] + i * torch.tanh(mine[2] + own[2])
+        return o * torch.tanh(norm(c, layer.cell_norm)), c
+
+    return step
+
+
+def plain_decoder(
+    model: Seq2Seq, config: ModelConfig, x_TE: Tensor, encoded: Encoded, keep: Sequence[Tensor] = ()
+) -> Tensor:
     """Readouts (T, R) of one sentence, from what the papers say and torch's own cells; attention has its own tests.
 
     Luong et al. 2015, sections 3 and 3.3: h_t from [x_t; r_(t-1)], its context c_t, r_t = tanh(Wc[c_t; h_t]).
     Bahdanau et al. 2015, A.2.2: c_t from s_(t-1), s_t from [x_t; c_t].
     Sennrich et al. 2017, section 2.1: s'_t from x_t and s_(t-1), c_t from s'_t, s_t from c_t and s'_t.
     Wu et al. 2016, equation 6: what goes up is a layer's output plus its input.
+    Gal and Ghahramani 2016, equation 7: what a layer hears of its last h is multiplied by `keep`, one for each layer.
     """
     decoder, own = model.decoder, config.decoder
 
-    def cell_of(layer: Layer, fed: Tensor | None = None) -> nn.Module:
+    def cell_of(layer: Layer, fed: Tensor | None = None) -> Callable:
         weights = {name.removesuffix("_l0"): tensor for name, tensor in layer.rnn.named_parameters()}
         if fed is not None:
             weights["weight_ih"] = torch.cat((weights["weight_ih"], fed), dim=1)
+        if layer.normalized:
+            return normed_cell(layer, weights["weight_ih"])
         gates, inputs = weights["weight_ih"].shape
         cell = CELL_MODULES[own.cell](inputs, HIDDEN)
         assert gates == len(cell.weight_ih)
@@ -180,6 +211,12 @@ def plain_decoder(model: Seq2Seq, config: ModelConfig, x_TE: Tensor, encoded: En
     def output(state: Tensor | tuple[Tensor, ...]) -> Tensor:
         return state[0] if isinstance(state, tuple) else state
 
+    def heard(number: int) -> Tensor | tuple[Tensor, ...]:
+        state = states[number]
+        if not keep:
+            return state
+        return (state[0] * keep[number], state[1]) if isinstance(state, tuple) else state * keep[number]
+
     fed, readouts = torch.zeros(1, config.readout), []
     for x_E in x_TE:
         inputs = [x_E[None]]
@@ -191,7 +228,7 @@ def plain_decoder(model: Seq2Seq, config: ModelConfig, x_TE: Tensor, encoded: En
             inputs.append(fed)
         below = torch.cat(inputs, dim=1)
         for number, cell in enumerate(cells):
-            states[number] = cell(below, states[number])
+            states[number] = cell(below, heard(number))
             if second and number == 0:
                 c = context(output(states[0]))
                 states[0] = second(c, states[0])
@@ -203,7 +240,7 @@ def plain_decoder(model: Seq2Seq, config: ModelConfig, x_TE: Tensor, encoded: En
     return torch.cat(readouts)
 
 
-@pytest.mark.parametrize("config", [case for case in SOME if not case.values[0].decoder.layer_norm])
+@pytest.mark.parametrize("config", SOME)
 def test_the_decoder_follows_its_equations(config: ModelConfig, make_model: Callable[..., Seq2Seq]) -> None:
     model = make_model(config)
     x_TE, source_1SE = torch.randn(5, config.embedding_size), torch.randn(1, 4, config.embedding_size)
@@ -212,6 +249,40 @@ def test_the_decoder_follows_its_equations(config: ModelConfig, make_model: Call
     found = model.decoder(x_TE[None], state, memory)
     expected = plain_decoder(model, config, x_TE, encoded)
     torch.testing.assert_close(found.readout_BTR[0], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])  # a GRU keeps its undropped state too: see its layer's own test
+@pytest.mark.parametrize("shape", [{}, {"feeding": False}, {"conditional": True}, {"attention": "bahdanau"}])
+def test_recurrent_dropout_of_the_decoder_is_one_mask_a_layer_and_sequence(
+    cell: str, shape: dict[str, Any], make_model: Callable[..., Seq2Seq]
+) -> None:
+    config = small(cell, **shape, recurrent_dropout=0.5, dropout=0)
+    model = make_model(config).train()
+    x_TE, source_1SE = torch.randn(5, config.embedding_size), torch.randn(1, 4, config.embedding_size)
+    encoded = model.encoder(source_1SE, torch.tensor([4]))
+    memory, state = model.decoder.attention.memorize(encoded), model.decoder.start(encoded)
+    torch.manual_seed(5)
+    found = model.decoder(x_TE[None], state, memory)
+    torch.manual_seed(5)
+    drops = [layer.recurrent_dropout.over_steps(torch.ones(1, HIDDEN)) for layer in model.decoder.layers]
+    keep = [drop(torch.ones(1, HIDDEN)) for drop in drops]
+    assert 0 < sum(int((one == 0).sum()) for one in keep) < 2 * HIDDEN
+    expected = plain_decoder(model, config, x_TE, encoded, keep)
+    torch.testing.assert_close(found.readout_BTR[0], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("initial_state", ["bridge", "mean"])
+def test_encoder_dropout_is_of_what_attention_sees_alone(
+    initial_state: str, make_model: Callable[..., Seq2Seq], batch: Batch
+) -> None:
+    config = small(initial_state=initial_state, encoder_dropout=0.5, dropout=0, embedding_dropout=0)
+    model = make_model(config)
+    memory, state = model.encode(batch.src_BS, batch.src_len_B)
+    dropped, same = model.train().encode(batch.src_BS, batch.src_len_B)
+    gone = dropped.values_BSC[memory.mask_BS] == 0
+    assert 0.3 < float(gone.float().mean()) < 0.7
+    torch.testing.assert_close(dropped.last_BC, memory.last_BC)
+    torch.testing.assert_close(same.cells, state.cells)
 
 
 @pytest.mark.parametrize("config", SOME)

@@ -225,8 +225,7 @@ def test_translations_ended_by_the_ratio_are_counted_too(make: Callable, stream:
     stream(translator, b"ba\nab\n\nba\n")
     assert (translator.notices.ended, translator.notices.ended_by_ratio) == (0, 3)
     assert translator.notices.messages(translator.config) == [
-        "the translations of 3 of 4 sources were ended at 0.01 times the source's pieces and ten "
-        "(decoding.max_length_ratio)"
+        "the translations of 3 of 4 sources were ended at what decoding.max_length_ratio (0.01) allows for their length"
     ]
 
 

@@ -19,6 +19,8 @@ from s2s_cli.data.shares import divide, parts_of_batch
 from s2s_cli.data.tokenizer import Tokenizer
 
 POOL_PAIRS = 2**20
+MUCH_LONGER = 2
+"""Sources of so many times their targets' tokens are what batches are sorted by: theirs is the padding that costs."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,9 @@ def plan_batches(order: Tensor, src_len: Tensor, tgt_len: Tensor, batch_tokens: 
     Returns:
         The indices of each batch, shortest batches first.
     """
-    widest = int(src_len.max()) + 1 if len(src_len) else 1
-    by_length = torch.argsort(tgt_len * widest + src_len, stable=True)
+    first, second = (src_len, tgt_len) if src_len.sum() > MUCH_LONGER * tgt_len.sum() else (tgt_len, src_len)
+    widest = int(second.max()) + 1 if len(second) else 1
+    by_length = torch.argsort(first * widest + second, stable=True)
     order, lengths = order[by_length], zip(src_len[by_length].tolist(), tgt_len[by_length].tolist(), strict=True)
     batches, start, src_width, tgt_width = [], 0, 0, 0
     for position, (source, target) in enumerate(lengths):

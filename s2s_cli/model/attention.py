@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from s2s_cli.config import ModelConfig
 from s2s_cli.model.coverage import COVERAGES
 from s2s_cli.model.interface import Attended, AttentionState, Encoded, Memory
-from s2s_cli.model.linear import StepLinear
+from s2s_cli.model.linear import StepLinear, deferred
 from s2s_cli.model.span import SPANS, Window
 
 # An additive score makes a (B, Q, S, A) tensor; more elements than this at once are computed in slices of Q.
@@ -90,10 +90,11 @@ class Attention(nn.Module):
     def _attend_in_turn(self, query_BTH: Tensor, memory: Memory, state: AttentionState) -> Attended:
         """Step by step, since each must know where the last one looked."""
         contexts, weights = [], []
-        for query_B1H in torch.split(query_BTH, 1, dim=1):
-            context_B1C, weights_B1S, state = self.attend(query_B1H, memory, state)
-            contexts.append(context_B1C)
-            weights.append(weights_B1S)
+        with deferred(self):
+            for query_B1H in torch.split(query_BTH, 1, dim=1):
+                context_B1C, weights_B1S, state = self.attend(query_B1H, memory, state)
+                contexts.append(context_B1C)
+                weights.append(weights_B1S)
         return Attended(torch.cat(contexts, dim=1), torch.cat(weights, dim=1), state)
 
 

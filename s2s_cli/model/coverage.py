@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from s2s_cli.config import ModelConfig
+from s2s_cli.model.interface import at_least_fp32
 from s2s_cli.model.linear import StepLinear
 
 # The most target words that an encoder state may have in mind, N of Tu et al. 2016, section 3.1.1.
@@ -56,7 +57,8 @@ class SumCoverage(NoCoverage):
         self.size = 1
 
     def initial(self, states_BSC: Tensor) -> tuple[Tensor, ...]:
-        return (states_BSC.new_zeros(*states_BSC.shape[:2], self.size),)
+        # sums over many steps: in bf16 they would stand still
+        return (states_BSC.new_zeros(*states_BSC.shape[:2], self.size, dtype=at_least_fp32(states_BSC)),)
 
     def seen(self, columns: tuple[Tensor, ...], extras: tuple[Tensor, ...], queries: int) -> Tensor | None:
         return _by_sentence(columns[0], queries)

@@ -118,8 +118,10 @@ class Decoder(nn.Module):
         fed_size = self.attention.context_size if self.before_cell else self.feed_size
         self.feeds_back = fed_size > 0 or own.conditional
         widths = [config.embedding_size] + [self.hidden_size] * (own.layers - 1)
-        kind = partial(CELLS[own.cell], layer_norm=own.layer_norm, recurrent_dropout=config.recurrent_dropout)
-        self.layers = nn.ModuleList(kind(width, self.hidden_size) for width in widths)
+        kind = partial(CELLS[own.cell], layer_norm=own.layer_norm)
+        self.layers = nn.ModuleList(
+            kind(width, self.hidden_size, recurrent_dropout=config.recurrent_dropout) for width in widths
+        )
         self.gates = self._first.input.out_features
         self.second = kind(self.attention.context_size, self.hidden_size) if own.conditional else None
         self.fed = StepLinear(fed_size, self.gates, bias=False) if fed_size else None

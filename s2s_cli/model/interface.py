@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -151,3 +152,8 @@ class Step(NamedTuple):
     logits_BQV: Tensor
     weights_BQS: Tensor
     state: DecoderState
+
+
+def at_least_fp32(x: Tensor) -> torch.dtype:
+    """The type for sums that bf16 would bring to a standstill."""
+    return torch.promote_types(x.dtype, torch.float32)

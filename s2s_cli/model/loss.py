@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from s2s_cli.model.interface import at_least_fp32
+
 # Logits held at once, and of those in fp32: 2**20 float32 are 4 MB, which a processor's cache holds.
 SLICE_ELEMENTS, SOFTMAX_ELEMENTS = 2**23, 2**20
 UNDERFLOW = 1e-30  # the logarithm of a smaller probability is not taken
@@ -136,5 +138,6 @@ def linear_cross_entropy(
 
 def coverage_loss(weights_BTS: Tensor, mask_BT: Tensor) -> Tensor:
     """See et al. 2017, equation 12, summed over target pieces: of each weight, what lies where others were before."""
+    weights_BTS = weights_BTS.to(at_least_fp32(weights_BTS))
     before_BTS = weights_BTS.cumsum(1) - weights_BTS
     return torch.minimum(weights_BTS, before_BTS).sum(-1)[mask_BT].sum()

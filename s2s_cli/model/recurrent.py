@@ -23,7 +23,7 @@ from s2s_cli.model.linear import StepLinear, deferred
 
 
 class GateNorm(nn.Module):
-    """Layer normalization (Ba et al. 2016) of each gate by itself (Chen et al. 2018, section 2.1)."""
+    """Layer normalization (Ba et al. 2016) of each gate by itself (Chen et al. 2018, section 4.1)."""
 
     def __init__(self, size: int, hidden_size: int) -> None:
         super().__init__()

@@ -59,7 +59,7 @@ class TokenEmbedding(nn.Embedding):
         return x_E
 
     def _drop_words(self, tokens: Tensor) -> Tensor:
-        """Word dropout (Gal and Ghahramani 2016, section 4.2): tokens of text become unknown at random."""
+        """Word dropout (Bowman et al. 2016, section 3.1): tokens of text become unknown at random."""
         special = self.specials
         if not self.training or not self.word_dropout or special is None:
             return tokens
@@ -137,8 +137,8 @@ class Seq2Seq(nn.Module):
             src_len_B: their lengths.
         """
         encoded = self.encoder(self.source_embedding(source), src_len_B)
-        encoded = replace(encoded, states_BSC=self.encoder_dropout(encoded.states_BSC))
-        return self.decoder.attention.memorize(encoded), self.decoder.start(encoded)
+        seen = replace(encoded, states_BSC=self.encoder_dropout(encoded.states_BSC))
+        return self.decoder.attention.memorize(seen), self.decoder.start(encoded)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Teacher forcing: attentional states of all target positions (B, T, R), and weights (B, T, S)."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from s2s_cli.config import ModelConfig
+from s2s_cli.model.interface import at_least_fp32
 from s2s_cli.model.linear import StepLinear
 
 
@@ -93,7 +94,7 @@ class LocalPredictive(LocalMonotonic):
 
     def look(self, query_BQH: Tensor, mask_BS: Tensor, rows: tuple[Tensor, ...]) -> tuple[Window, tuple[Tensor, ...]]:
         length_B11 = mask_BS.sum(1)[:, None, None]
-        share_BQ1 = torch.sigmoid(self.scorer(torch.tanh(self.position(query_BQH)))).to(_at_least_fp32(query_BQH))
+        share_BQ1 = torch.sigmoid(self.scorer(torch.tanh(self.position(query_BQH))).to(at_least_fp32(query_BQH)))
         center_BQ1 = length_B11 * share_BQ1 - 1
         distance_BQS = torch.arange(mask_BS.shape[1], device=mask_BS.device) - center_BQ1
         factor_BQS = torch.exp(-2 * (distance_BQS / self.reach) ** 2).to(query_BQH.dtype)
@@ -103,10 +104,6 @@ class LocalPredictive(LocalMonotonic):
 def _within(center_BQ1: Tensor, reach: int, mask_BS: Tensor) -> Tensor:
     distance_BQS = torch.arange(mask_BS.shape[1], device=mask_BS.device) - center_BQ1
     return (distance_BQS.abs() <= reach) & mask_BS[:, None, :]
-
-
-def _at_least_fp32(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
 
 
 SPANS: dict[str, type[Global]] = {

@@ -148,7 +148,7 @@ class Notices:
         if self.ended_by_ratio:
             found.append(
                 f"the translations of {self.ended_by_ratio:,} of {self.sources:,} sources were ended at "
-                f"{config.max_length_ratio:g} times the source's pieces and ten (decoding.max_length_ratio)"
+                f"what decoding.max_length_ratio ({config.max_length_ratio:g}) allows for their length"
             )
         return found
 

@@ -19,7 +19,8 @@ from s2s_cli.translate.entry import Entry
 from s2s_cli.translate.lines import REPAIRS
 from s2s_cli.translate.wishes import Wishes, is_tag
 
-EXTRA_LENGTH = 10
+EXTRA_LENGTH = {"text": 10, "features": 100}
+"""Pieces, by kind of source."""
 MOST_FORCED = 500  # pieces
 
 
@@ -62,7 +63,8 @@ class Guide:
 
     def limit(self, row: Any, guidance: Guidance) -> int:
         """Most pieces of a translation, the end included: what the config says, or what the guidance needs."""
-        limit = min(self._config.max_length, int(self._config.max_length_ratio * len(row)) + EXTRA_LENGTH)
+        extra = EXTRA_LENGTH[self._tokenizer.source.config.kind]
+        limit = min(self._config.max_length, int(self._config.max_length_ratio * len(row)) + extra)
         asked = sum(control.least for control in guidance.controls)
         return 1 + max(limit - 1, asked, *(control.shortest for control in guidance.controls))
 
