@@ -87,7 +87,7 @@ def lengths(evidence: Evidence) -> Section:
                 continue
             statements.append(stated(scope, f"{name} does not fall", found, above, FALL, PER_TEN))
             found = _gain(curves, variant, "none", lambda curve: curve.slope)
-            statements.append(stated(scope, f"{name} beside no attention falls less", found, above, 0, PER_TEN))
+            statements.append(stated(scope, f"{name} falls less than no attention", found, above, 0, PER_TEN))
         tables += by_length(evidence, task, _ALL)
         if curves:
             panels.append(panel(evidence.tasks[task], curves))
@@ -212,9 +212,8 @@ def maps(evidence: Evidence) -> Section:
             hits = [np.array([(hit, 1) for hit in one["verbs_found"]], dtype=int) for one in contents]
             (found,) = estimate(Share(), hits, [range(len(hits[0]))])
             rows.append([title, str(found), seeds(found)])
-        text = f"{title} finds the verb: {f'{found} %' if found else 'not measured yet'}"
-        verdict = above(found, limit) if found else Verdict.OPEN
-        statements.append(Statement(_scope(task.title, variant), text, verdict))
+        text = f"{title} finds the verb"
+        statements.append(stated(_scope(task.title, variant), text, found, above, limit, "%", written=str))
         if contents and picture is None:
             kept, drawn = contents[0]["map"], title
             target = tuple(romanized(word) for word in kept["target"])
@@ -246,7 +245,7 @@ CLAIMS: dict[str, Claim] = {
 
 def _scope(title: str, variant: str) -> str:
     """Local attention is judged by itself: the claims speak of one that sees the whole source."""
-    return f"{title}, local attention" if variant in LOCAL else title
+    return f"{title} with local attention" if variant in LOCAL else title
 
 
 def _translated(evidence: Evidence) -> list[str]:

@@ -63,16 +63,25 @@ class Section:
         return "; ".join(f"**{one.value}** ({scopes})" for one, scopes in parts.items() if scopes)
 
 
-def stated(scope: str, text: str, found: Estimate | None, judge: Judge, limit: float, unit: str = "BLEU") -> Statement:
-    """A figure judged by a limit, or one that cannot be told for want of it."""
-    if found is None:
-        return Statement(scope, f"{text}: not measured yet", Verdict.OPEN)
-    return Statement(scope, f"{text}: {signed(found)} {unit}", judge(found, limit))
-
-
 def signed(found: Estimate) -> str:
     """A difference with its interval."""
     return f"{found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
+
+
+def stated(
+    scope: str,
+    text: str,
+    found: Estimate | None,
+    judge: Judge,
+    limit: float,
+    unit: str = "BLEU",
+    written: Callable[[Estimate], str] = signed,
+) -> Statement:
+    """A figure judged by a limit, or one that cannot be told for want of it."""
+    if found is None:
+        return Statement(scope, f"{text}: not measured yet", Verdict.OPEN)
+    alone = ", by one seed" if len(found.by_seed) < 2 else ""
+    return Statement(scope, f"{text}: {written(found)} {unit}{alone}", judge(found, limit))
 
 
 def seeds(found: Estimate) -> str:
