@@ -425,8 +425,10 @@ def test_seeds_are_compared_that_all_have(found: dict[str, Task], tmp_path: Path
     evidence = pretend(
         found, tmp_path, as_claimed, lambda one: isinstance(one, Speeds) or (one.variant, one.seed) != ("none", 2)
     )
-    assert {len(trainings) for trainings in evidence.trainings("long").values()} == {1}
-    assert {len(trainings) for trainings in evidence.trainings("copy").values()} == {2}
+    both = TINY.variants["long"]
+    assert {len(trainings) for trainings in evidence.trainings("long", both).values()} == {1}
+    assert {len(trainings) for trainings in evidence.trainings("long", both[1:]).values()} == {2}
+    assert {len(trainings) for trainings in evidence.trainings("copy", TINY.variants["copy"]).values()} == {2}
     assert len(evidence.missing) == 1
 
 

@@ -72,7 +72,8 @@ class Evidence:
         self.form, self.tasks, self.store = form, tasks, store
         self.figures: list[Figure] = planned(form, tasks)
         (self.speeds,) = (figure for figure in self.figures if isinstance(figure, Speeds))
-        self._curves: dict[str, dict[str, Curve]] = {}
+        self._curves: dict[tuple[str, ...], Curve] = {}
+        """By the names of trainings."""
 
     @cached_property
     def missing(self) -> list[str]:
@@ -88,36 +89,40 @@ class Evidence:
                 found.setdefault((figure.task.name, figure.variant), {})[figure.seed] = figure
         return found
 
-    def trainings(self, task: str) -> dict[str, list[Training]]:
-        """By variant, those of the seeds that are compared: the same for all variants of a task.
+    def trainings(self, task: str, among: Sequence[str]) -> dict[str, list[Training]]:
+        """By variant, those of the seeds that are compared: the same for all among which they are compared.
 
         Where not all is there yet, they are the seeds that every variant has which has begun; where there is none such,
         the one that most have.
         """
-        done = {variant: seeds for (name, variant), seeds in self._done.items() if name == task}
+        done = {variant: seeds for (name, variant), seeds in self._done.items() if name == task and variant in among}
         if not done:
             return {}
         shared = set.intersection(*(set(seeds) for seeds in done.values()))
         shared = shared or {max(self.form.seeds, key=lambda seed: sum(seed in seeds for seeds in done.values()))}
         return {
             variant: [seeds[seed] for seed in sorted(shared)]
-            for variant in self.form.variants[task]
+            for variant in among
             if shared <= set(seeds := done.get(variant, {}))
         }
 
-    def contents(self, task: str, variant: str) -> list[dict[str, Any]]:
-        """What was kept of a variant's trainings, seed by seed; nothing where they are not there."""
-        return [content for one in self.trainings(task).get(variant, ()) if (content := self.store.get(one))]
+    def contents(self, task: str, among: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        """What was kept of the trainings of each variant that is there, seed by seed."""
+        trainings = self.trainings(task, among).items()
+        return {variant: [content for one in each if (content := self.store.get(one))] for variant, each in trainings}
 
-    def curves(self, task: str) -> dict[str, Curve]:
+    def curves(self, task: str, among: Sequence[str]) -> dict[str, Curve]:
         """The score by length of each variant that is there."""
-        if task not in self._curves:
-            self._curves[task] = {
-                variant: self._curve(self.tasks[task], trainings) for variant, trainings in self.trainings(task).items()
-            }
-        return self._curves[task]
+        trainings = self.trainings(task, among).items()
+        return {variant: self._curve(self.tasks[task], each) for variant, each in trainings}
 
     def _curve(self, task: Task, trainings: Sequence[Training]) -> Curve:
+        key = tuple(one.name for one in trainings)
+        if key not in self._curves:
+            self._curves[key] = self._drawn(task, trainings)
+        return self._curves[key]
+
+    def _drawn(self, task: Task, trainings: Sequence[Training]) -> Curve:
         metric: Metric = Bleu(task.tokenize) if task.tokenize else Share()
         references = task.test.references[0]
         statistics = [metric.statistics(self.store.translations(one), references) for one in trainings]
@@ -127,10 +132,10 @@ class Evidence:
         *groups, overall = estimate(metric, statistics, [*rows, task.within])
         return Curve(labels, places, tuple(map(len, rows)), tuple(groups), trained, overall)
 
-    def comparisons(self, task: str, variant: str, baseline: str) -> list[Comparison]:
+    def comparisons(self, task: str, variant: str, baseline: str, among: Sequence[str]) -> list[Comparison]:
         """BLEU beside a baseline's over all lengths trained on, seed by seed, by sacreBLEU's paired tests."""
         settings = EvaluationConfig.model_validate({"metrics": ("bleu",), "tokenize": self.tasks[task].tokenize})
-        trainings, rows = self.trainings(task), self.tasks[task].within
+        trainings, rows = self.trainings(task, among), self.tasks[task].within
         references = [self.tasks[task].test.references[0][row] for row in rows]
 
         def lines(one: Training) -> list[str]:

@@ -205,8 +205,9 @@ def maps(evidence: Evidence) -> Section:
     blind = _blind(task)
     limit = max(HALF, blind)
     statements, rows, picture, drawn = [], [], None, ""
+    kept = evidence.contents("long", variants)
     for variant in variants:
-        contents = evidence.contents("long", variant)
+        contents = kept.get(variant, [])
         title, found = VARIANTS[variant].title, None
         if contents:
             hits = [np.array([(hit, 1) for hit in one["verbs_found"]], dtype=int) for one in contents]
@@ -215,9 +216,10 @@ def maps(evidence: Evidence) -> Section:
         text = f"{title} finds the verb"
         statements.append(stated(_scope(task.title, variant), text, found, above, limit, "%", written=str))
         if contents and picture is None:
-            kept, drawn = contents[0]["map"], title
-            target = tuple(romanized(word) for word in kept["target"])
-            picture = plots.attention(AttentionMap(tuple(kept["source"]), target, torch.tensor(kept["weights"])))
+            found_map, drawn = contents[0]["map"], title
+            target = tuple(romanized(word) for word in found_map["target"])
+            weights_TS = torch.tensor(found_map["weights"])
+            picture = plots.attention(AttentionMap(tuple(found_map["source"]), target, weights_TS))
     source, reference = task.shown
     return Section(
         "Attention finds the word that is being translated, also where the order of words is another.",
@@ -281,17 +283,16 @@ def _bar(found: Estimate) -> Interval:
 
 def _beside(evidence: Evidence, task: str, curves: Mapping[str, Curve], baseline: str) -> list[Table]:
     """Quality with parameters and significance."""
-    rows = []
+    rows, contents = [], evidence.contents(task, tuple(curves))
     for variant, curve in curves.items():
-        contents = evidence.contents(task, variant)
         gain = signed(curve.overall - curves[baseline].overall) if baseline in curves else ABSENT
         own = variant == baseline
-        tests = [] if own else evidence.comparisons(task, variant, baseline)
+        tests = [] if own else evidence.comparisons(task, variant, baseline, tuple(curves))
         chances = "; ".join(f"{_chance(test.p_bootstrap)}, {_chance(test.p_randomization)}" for test in tests)
         rows.append(
             [
                 VARIANTS[variant].title,
-                f"{contents[0]['parameters']:,}",
+                f"{contents[variant][0]['parameters']:,}",
                 str(curve.overall),
                 seeds(curve.overall),
                 ABSENT if own else gain,

@@ -118,8 +118,7 @@ def by_length(evidence: Evidence, task: str, variants: Sequence[str]) -> list[Ta
 
 def shown(evidence: Evidence, task: str, variants: Iterable[str]) -> dict[str, Curve]:
     """The curves of some variants that are there."""
-    curves = evidence.curves(task) if task in evidence.tasks else {}
-    return {variant: curves[variant] for variant in variants if variant in curves}
+    return evidence.curves(task, wanted(evidence, task, variants)) if task in evidence.tasks else {}
 
 
 def panel(task: Task, curves: Mapping[str, Curve], names: Mapping[str, str] | None = None) -> Panel:
