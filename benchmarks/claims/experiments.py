@@ -10,7 +10,8 @@ Planned by trials of single trainings on one core of an AMD EPYC (Zen 5), on a q
 | speeds, one by one | | 19 | 27 in one figure: 500 |
 
 Two trainings at once: 8,400 to 11,900 seconds, two and a half to three and a half hours. `QUICK` has fewer variants,
-shorter sentences and fewer updates: 1,900 seconds of one thread, twenty minutes.
+shorter sentences and fewer updates: 1,900 seconds of one thread, twenty minutes. Two cores of an AMD EPYC with AVX2
+alone take three to four times as long: a training of copying 250 to 600, of long sentences 290 to 1,430.
 """
 
 from __future__ import annotations
