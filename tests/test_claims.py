@@ -284,6 +284,8 @@ def test_an_estimate_is_the_mean_score_of_the_seeds() -> None:
     fixed = Estimate(whole.value, whole.samples, np.repeat(whole.value, 2))
     assert value < fixed.low < whole.value < fixed.high < 100.001  # by sentences alone
     assert part.samples.std() > whole.samples.std()
+    assert (part.low, part.high) == (0, 100)  # two seeds tell little, but a score is no less and no more
+    assert (part - whole).low < 0 < (part - whole).high
     again, _ = estimate(bleu, statistics, [range(40), range(10)])
     assert not (whole - again).samples.any()
 

@@ -17,6 +17,8 @@ from terminal import Terminal
 
 RUN = Path(__file__).parent / "frozen" / "format-1"
 LINE, OTHER = "reverse c d", "copy a b"
+WAITS = 0.5
+"""Seconds from an echo until a key is surely waited for: a signal between the two is seen at the next key."""
 
 
 @contextlib.contextmanager
@@ -178,13 +180,14 @@ def test_ctrl_c_gives_up_the_line_and_sigterm_the_program(
     with terminal(folder=tmp_path, output=output, **state) as own:
         own.type("what nobody wan")
         own.answer("wan")
-        time.sleep(0.5)  # a signal between the echo and the wait for a key is seen at the next key
+        time.sleep(WAITS)
         own.type("\x03")
         own.answer()
         answer = own.ask(LINE)
         if output:
             answer = output.read_text(encoding="utf-8").strip()
         assert answer == piped(lines=f"{LINE}\n")[0]
+        time.sleep(WAITS)
         own.process.send_signal(signal.SIGTERM)
         assert own.end() == 143
 

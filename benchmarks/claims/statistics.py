@@ -8,6 +8,7 @@ drawn again. A distance to the end of the joint interval is the root of the sum 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -67,14 +68,19 @@ class Estimate:
     value: float
     samples: Numbers
     by_seed: Numbers
+    least: float = -math.inf
+    most: float = math.inf
+    """Beyond which it cannot be, nor its interval."""
 
     @property
     def low(self) -> float:
-        return self.value - float(np.hypot(self.value - np.percentile(self.samples, 2.5), self._by_seeds))
+        below = float(np.hypot(self.value - np.percentile(self.samples, 2.5), self._by_seeds))
+        return max(self.least, self.value - below)
 
     @property
     def high(self) -> float:
-        return self.value + float(np.hypot(np.percentile(self.samples, 97.5) - self.value, self._by_seeds))
+        above = float(np.hypot(np.percentile(self.samples, 97.5) - self.value, self._by_seeds))
+        return min(self.most, self.value + above)
 
     @property
     def _by_seeds(self) -> float:
@@ -125,7 +131,7 @@ def estimate(metric: Metric, statistics: Sequence[Numbers], groups: Sequence[Seq
         parts = [part[list(rows)] for part in statistics]
         by_seed = np.array([metric.score(part.sum(0)) for part in parts])
         scores_SB = np.array([[metric.score(totals) for totals in counts_BN @ part] for part in parts])
-        found.append(Estimate(float(by_seed.mean()), scores_SB.mean(0), by_seed))
+        found.append(Estimate(float(by_seed.mean()), scores_SB.mean(0), by_seed, least=0, most=100))
     return found
 
 
