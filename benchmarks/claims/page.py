@@ -102,7 +102,7 @@ no dropout.
 
 **Text.** Multi30k: its captions to train on, `test_2016_flickr` to test on. Generated sentences, by the grammar of the
 demo corpus: {sizes.pairs:,} pairs of at most {sizes.trained_to} English words, as many of each length, and
-{sizes.tested} to test on in each group of lengths, longer ones too. Copying: {sizes.pairs:,} rows of at most
+some {sizes.tested} to test on in each group of lengths, longer ones too. Copying: {sizes.pairs:,} rows of at most
 {copy.longest} fillers, {sizes.tested} to test on at each distance. All seeds ({", ".join(map(str, form.seeds))})
 read the same text.
 
