@@ -72,12 +72,6 @@ class Lever:
     seed: int
 
     @property
-    def updates(self) -> int:
-        """How many it is trained for."""
-        steps = "training.max_steps="
-        return next((int(one.removeprefix(steps)) for one in LEVERS[self.name] if one.startswith(steps)), UPDATES)
-
-    @property
     def key(self) -> str:
         """Under which its figure is kept: the preset as it reads now, and all that differs from it."""
         preset = f"{CONFIG.stem} {sha256(CONFIG.read_bytes())[:12]}"
@@ -91,7 +85,7 @@ def measure(commands: Commands, lever: Lever, data: Path) -> Figures:
     """
     with tempfile.TemporaryDirectory(dir=commands.work) as folder:
         run, scores = Path(folder) / "run", Path(folder) / "scores.json"
-        once = f"training.validate_every={lever.updates}"
+        once = f"training.validate_every={2 * UPDATES}"  # at the end alone: none is trained for longer
         changes = (f"training.max_steps={UPDATES}", once, f"training.seed={lever.seed}", *LEVERS[lever.name])
         options = [part for change in changes for part in ("--set", change)]
         commands.run("s2s_cli", "train", "--config", str(CONFIG), "--run", str(run), *options)
@@ -99,8 +93,7 @@ def measure(commands: Commands, lever: Lever, data: Path) -> Figures:
         commands.run("s2s_cli", "evaluate", "--model", str(run), *sides, "--metric", "bleu", "--json", str(scores))
         bleu = json.loads(scores.read_bytes())["scores"]["bleu"]
         trained = read_metrics(run / "metrics.jsonl")[-1]
-    figures = {"bleu": round(bleu["value"], 2), "signature": bleu["signature"], "seconds": round(trained["seconds"])}
-    return {**figures, "about": about()}
+    return {"bleu": round(bleu["value"], 2), "signature": bleu["signature"], "seconds": round(trained["seconds"])}
 
 
 def table(kept: Mapping[str, Figures]) -> str:
@@ -132,6 +125,7 @@ def main() -> None:
         work = ROOT / "build" / "levers"
         work.mkdir(parents=True, exist_ok=True)
         commands, lock, data = Commands(work), threading.Lock(), Path(os.environ["MULTI30K_DIR"]).resolve()
+        here = about()
 
         def keep(lever: Lever) -> None:
             try:
@@ -140,7 +134,7 @@ def main() -> None:
                 said = str(error)
             else:
                 with lock:
-                    kept[lever.key] = found
+                    kept[lever.key] = {**found, "about": here}
                     write_atomically(KEPT, f"{json.dumps(kept, indent=1, sort_keys=True)}\n".encode())
                 said = f"{found['bleu']:.2f}"
             print(f"{lever.name}, seed {lever.seed}: {said}", file=sys.stderr, flush=True)

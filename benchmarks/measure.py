@@ -38,21 +38,27 @@ def matrix_rate(dtype: torch.dtype, size: int = 2048, repeats: int = 9) -> float
         return 2 * size**3 / seconds(lambda: a @ b, repeats)
 
 
-def machine() -> Figures:
-    """The processor, and what it can do at best."""
+def processor() -> tuple[str, list[str]]:
+    """Its name, and which of the wider vectors it has."""
     name = platform.processor()
     flags: set[str] = set()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
         flags = set(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
+    return name, sorted(flags & {"avx2", "avx512f", "avx512_bf16", "amx_bf16"})
+
+
+def machine() -> Figures:
+    """The processor, and what it can do at best."""
+    name, vector = processor()
     rates = {"fp32": matrix_rate(torch.float32)}
-    if {"avx512_bf16", "amx_bf16"} & flags:
+    if {"avx512_bf16", "amx_bf16"} & set(vector):
         rates["bf16"] = matrix_rate(torch.bfloat16)
     return {
         "processor": name,
         "threads": torch.get_num_threads(),
-        "vector": sorted(flags & {"avx2", "avx512f", "avx512_bf16", "amx_bf16"}),
+        "vector": vector,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "matrix_gflops": {name: round(rate / 1e9, 1) for name, rate in rates.items()},
@@ -61,11 +67,10 @@ def machine() -> Figures:
 
 def about() -> Figures:
     """What is kept with each figure: machine and commit."""
-    found = machine()
+    name, vector = processor()
     changed = _git("status", "--porcelain", "--untracked-files=no", "s2s_cli", "benchmarks", "data")
     commit = _git("rev-parse", "--short", "HEAD") + (" with changes" if changed else "")
-    processor = f"{found['processor']} ({', '.join(found['vector'])})"
-    return {"machine": processor, "PyTorch": found["torch"], "commit": commit}
+    return {"machine": f"{name} ({', '.join(vector)})", "PyTorch": torch.__version__, "commit": commit}
 
 
 def _git(*arguments: str) -> str:
