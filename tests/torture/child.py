@@ -43,8 +43,8 @@ class Ended:
 
 
 def start(context: Any, cwd: Path, *arguments: object, fault: Fault | None = None, steps: bool = False) -> Any:
-    """Starts `s2s` with some arguments. `steps` has it tell of each update in `cwd/steps`."""
-    for name in ("stderr", "touches", "steps"):
+    """Starts `s2s` with some arguments. `steps`: of each update `cwd/begun` tells before it, `cwd/steps` after it."""
+    for name in ("stderr", "touches", "begun", "steps"):
         (cwd / name).write_text("")
     process = context.Process(target=_work, args=(str(cwd), list(map(str, arguments)), fault, steps))
     process.start()
@@ -78,11 +78,12 @@ def _tell_steps() -> None:
     from s2s_cli.train.trainer import Trainer
 
     update = Trainer._update
-    told = os.open("steps", os.O_WRONLY | os.O_APPEND)
+    begun, ended = (os.open(name, os.O_WRONLY | os.O_APPEND) for name in ("begun", "steps"))
 
     def telling(self: Trainer) -> None:
+        os.write(begun, f"{self.progress.step + 1}\n".encode())
         update(self)
-        os.write(told, f"{self.progress.step}\n".encode())
+        os.write(ended, f"{self.progress.step}\n".encode())
 
     Trainer._update = telling  # type: ignore[method-assign]
 

@@ -215,10 +215,9 @@ def test_a_second_signal_ends_at_once(
     number: signal.Signals, folder: Path, context: Any, whole: tuple[Path, list[int], float]
 ) -> None:
     child.write_task(folder, training__batch_tokens=20_000, training__accumulate=1000)  # steps of many seconds
-    process = child.start(context, folder, *TRAIN)
-    log = folder / "runs" / "toy" / "train.log"
-    while not (log.exists() and "model:" in log.read_text()):
-        time.sleep(0.05)
+    process = child.start(context, folder, *TRAIN, steps=True)
+    while not (folder / "begun").read_text():
+        time.sleep(0.05)  # a signal before the step has nothing to wait for
     os.kill(process.pid, number)
     time.sleep(0.1)
     began = time.perf_counter()
