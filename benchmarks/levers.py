@@ -51,6 +51,7 @@ LEVERS: dict[str, tuple[str, ...]] = {
     ),
     "GRU": ("model.encoder.cell=gru", "model.decoder.cell=gru"),
     "input feeding": ("model.decoder.input_feeding=true",),
+    "attention after the first layer": ("model.decoder.attend_after=first",),
     "eight heads": ("model.attention=multi-head", "model.attention_heads=8"),
     "no label smoothing": ("training.label_smoothing=0",),
     "label smoothing 0.2": ("training.label_smoothing=0.2",),

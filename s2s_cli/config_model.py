@@ -71,6 +71,8 @@ class DecoderConfig(Section):
     """From the encoder: tanh(W last) (bridge), its last state itself (last), tanh(W mean) (mean), or zeros."""
     conditional: bool = False
     """Two cells in the first layer, attention between them (the conditional GRU of Nematus, Sennrich et al. 2017)."""
+    attend_after: Literal["last", "first"] = "last"
+    """The layer whose state asks the encoder's. first: all layers above read the answer, too (Wu et al. 2016)."""
     residual: bool = False
     """As for the encoder."""
     layer_norm: bool = False
@@ -152,6 +154,15 @@ class ModelConfig(Section):
                 "decoder.conditional feeds the context into its second cell by definition: "
                 "set decoder.input_feeding to true, or decoder.conditional to false"
             )
+        if decoder.attend_after == "first":
+            if decoder.layers < 2:
+                raise ValueError("decoder.attend_after first is for layers above it: set decoder.layers to 2 or more")
+            if decoder.conditional or self.attention in BAHDANAU:
+                fixed = "decoder.conditional" if decoder.conditional else f"attention {self.attention}"
+                raise ValueError(
+                    f"{fixed} says by definition which state asks: set decoder.attend_after to last, or use "
+                    "luong-general"
+                )
         uneven = encoder.bidirectional == "bottom" and encoder.layers > 1
         if decoder.initial_state == "last" and (
             uneven or (encoder.cell, encoder.layers, width) != (decoder.cell, decoder.layers, decoder.hidden_size)

@@ -375,6 +375,15 @@ def test_half_of_a_surrogate_pair_is_refused_with_its_key(tmp_path: Path) -> Non
         ("model: {decoder: {initial_state: last, hidden_size: 256}}", ["last", "512", "bridge"]),
         ("model: {decoder: {initial_state: last, cell: gru}}", ["last", "decoder.cell"]),
         ("model: {decoder: {initial_state: last, layers: 2}}", ["last", "decoder.layers"]),
+        ("model: {decoder: {attend_after: first}}", ["attend_after", "decoder.layers"]),
+        (
+            "model: {attention: bahdanau, decoder: {attend_after: first, layers: 2}}",
+            ["bahdanau", "attend_after to last"],
+        ),
+        (
+            "model: {decoder: {attend_after: first, layers: 2, conditional: true}}",
+            ["conditional", "attend_after to last"],
+        ),
         ("model: {decoder: {conditional: true, input_feeding: false}}", ["conditional", "decoder.input_feeding"]),
         (
             "model: {encoder: {bidirectional: bottom, layers: 2}, decoder: {layers: 2, initial_state: last}}",

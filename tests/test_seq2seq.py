@@ -33,6 +33,7 @@ def small(
     layers: int = 2,
     bidirectional: bool | str = True,
     conditional: bool = False,
+    attend_after: str = "last",
     residual: bool = False,
     layer_norm: bool = False,
     **model: object,
@@ -41,7 +42,12 @@ def small(
     width = HIDDEN // (2 if bidirectional is True else 1)
     encoder = EncoderConfig(**shared, hidden_size=width, bidirectional=bidirectional)
     decoder = DecoderConfig(
-        **shared, hidden_size=HIDDEN, input_feeding=feeding, initial_state=initial_state, conditional=conditional
+        **shared,
+        hidden_size=HIDDEN,
+        input_feeding=feeding,
+        initial_state=initial_state,
+        conditional=conditional,
+        attend_after=attend_after,
     )
     settings = {"embedding_size": 5, "readout_size": 7, "dropout": 0.3, "attention_heads": 2, **model}
     return ModelConfig(encoder=encoder, decoder=decoder, attention=attention, **settings)
@@ -81,6 +87,10 @@ VARIANTS = [
         {"cell": "gru", "attention": "bahdanau", "conditional": True},
         {"cell": "lstm", "attention": "luong-general", "conditional": True, "layers": 1},
         {"cell": "rnn", "attention": "none", "conditional": True, "residual": True},
+        {"attend_after": "first", "feeding": False},
+        {"attend_after": "first", "cell": "gru", "attention": "multi-head", "layers": 3, "residual": True},
+        {"attend_after": "first", "cell": "rnn", "attention": "luong-concat", "coverage": "gru", "layer_norm": True},
+        {"attend_after": "first", "attention": "none", "feeding": False, "bidirectional": False},
         {"layers": 3, "residual": True, "feeding": False},
         {"layers": 3, "residual": True, "bidirectional": "bottom", "cell": "gru"},
         {"layers": 2, "bidirectional": "bottom", "feeding": False},
@@ -180,6 +190,7 @@ def plain_decoder(
     Luong et al. 2015, sections 3 and 3.3: h_t from [x_t; r_(t-1)], its context c_t, r_t = tanh(Wc[c_t; h_t]).
     Bahdanau et al. 2015, A.2.2: c_t from s_(t-1), s_t from [x_t; c_t].
     Sennrich et al. 2017, section 2.1: s'_t from x_t and s_(t-1), c_t from s'_t, s_t from c_t and s'_t.
+    Wu et al. 2016, section 3: c_t from the first layer's h_t, and [h_t; c_t] is what layers above it read.
     Wu et al. 2016, equation 6: what goes up is a layer's output plus its input.
     Gal and Ghahramani 2016, equation 7: what a layer hears of its last h is multiplied by `keep`, one for each layer.
     """
@@ -221,6 +232,7 @@ def plain_decoder(
     for x_E in x_TE:
         inputs = [x_E[None]]
         before = config.attention in CONTEXT_FED and not own.conditional
+        early = own.attend_after == "first"
         if before:
             c = context(output(states[-1]))
             inputs.append(c)
@@ -228,12 +240,14 @@ def plain_decoder(
             inputs.append(fed)
         below = torch.cat(inputs, dim=1)
         for number, cell in enumerate(cells):
-            states[number] = cell(below, heard(number))
+            states[number] = cell(torch.cat((below, c), dim=1) if early and number else below, heard(number))
             if second and number == 0:
                 c = context(output(states[0]))
                 states[0] = second(c, states[0])
             below = output(states[number]) + (below if own.residual and number else 0)
-        if not before and not own.conditional:
+            if early and number == 0:
+                c = context(below)
+        if not (before or own.conditional or early):
             c = context(below)
         fed = torch.tanh(torch.cat((c, below), dim=1) @ decoder.combine.weight.t())
         readouts.append(fed)

@@ -1,6 +1,7 @@
 """The recurrent decoder: how it starts, one step, and a whole target at once where nothing is fed back.
 
-The shapes' legend is in `interface.py`; F is what is fed into the cell beside the embedding, G a cell's gates.
+The shapes' legend is in `interface.py`; F is what is fed into the cell beside the embedding, G a cell's gates,
+U what enters a layer above the first.
 """
 
 from __future__ import annotations
@@ -101,8 +102,9 @@ class Decoder(nn.Module):
     """Stacked recurrent layers that look at a memory at each step.
 
     Where the context enters is decided by the attention (bahdanau: the query is the last state, the context an input
-    of the first layer), by `conditional` (between two cells of the first layer), and by input feeding (what attention
-    gave is an input of the next step); else it enters the readout alone.
+    of the first layer), by `conditional` (between two cells of the first layer), by `attend_after` (the first layer
+    asks, the context is an input of those above), and by input feeding (what attention gave is an input of the next
+    step); else it enters the readout alone.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -117,7 +119,9 @@ class Decoder(nn.Module):
         self.feed_size = config.readout if feeds_readout else 0
         fed_size = self.attention.context_size if self.before_cell else self.feed_size
         self.feeds_back = fed_size > 0 or own.conditional
-        widths = [config.embedding_size] + [self.hidden_size] * (own.layers - 1)
+        self.first_asks = own.attend_after == "first"
+        self.upper_size = self.hidden_size + (self.attention.context_size if self.first_asks else 0)
+        widths = [config.embedding_size] + [self.upper_size] * (own.layers - 1)
         kind = partial(CELLS[own.cell], layer_norm=own.layer_norm)
         self.layers = nn.ModuleList(
             kind(width, self.hidden_size, recurrent_dropout=config.recurrent_dropout) for width in widths
@@ -145,11 +149,14 @@ class Decoder(nn.Module):
             memory: the sources.
         """
         if not self.feeds_back:
-            h_BTH = x_BTE
-            for number, layer in enumerate(self.layers):
-                out_BTH, _ = layer(self.dropout(h_BTH) if number else h_BTH, state.cells[number])
-                h_BTH = h_BTH + out_BTH if self.residual and number else out_BTH
-            attended = self.attention.attend(h_BTH, memory, state.attention)
+            first, *others = self.layers
+            h_BTH, _ = first(x_BTE, state.cells[0])
+            attended = self.attention.attend(h_BTH, memory, state.attention) if self.first_asks else None
+            for number, layer in enumerate(others, 1):
+                out_BTH, _ = layer(self.dropout(self._upwards(h_BTH, attended)), state.cells[number])
+                h_BTH = h_BTH + out_BTH if self.residual else out_BTH
+            if attended is None:
+                attended = self.attention.attend(h_BTH, memory, state.attention)
             return Decoded(self._readout(attended.context_BQC, h_BTH), attended.weights_BQS)
         steps: list[_Advanced] = []
         gates_BTG = self.inputs(x_BTE)
@@ -200,7 +207,8 @@ class Decoder(nn.Module):
         layers = cast(Iterable[Layer], self.layers)
         if not self.dropout.active and not any(layer.recurrent_dropout.active for layer in layers):
             return None
-        upwards = tuple(self.dropout.over_steps(cell[0]) for cell in state.cells)
+        like_BU = state.cells[0][0].new_empty(len(state.cells[0][0]), self.upper_size)
+        upwards = tuple(self.dropout.over_steps(like_BU) for _ in state.cells)
         onwards = (layer.recurrent_dropout.over_steps(cell[0]) for layer, cell in zip(layers, state.cells, strict=True))
         return _Drops(upwards, tuple(onwards))
 
@@ -219,9 +227,12 @@ class Decoder(nn.Module):
         if self.second:
             attended = look(cell[0])
             cell = self.second.step(self.second.input(attended.context_BQC.flatten(0, 1)), cell)
+        elif self.first_asks:
+            attended = look(cell[0])
         cells, h_NH = [cell], cell[0]
         for number, layer in enumerate(others, 1):
-            gates_NG = layer.input(drops.upwards[number](h_NH) if drops else h_NH)
+            inputs_NU = self._upwards(h_NH, attended)
+            gates_NG = layer.input(drops.upwards[number](inputs_NU) if drops else inputs_NU)
             cell = layer.step(gates_NG, state.cells[number], drops.onwards[number] if drops else None)
             cells.append(cell)
             h_NH = h_NH + cell[0] if self.residual else cell[0]
@@ -231,6 +242,12 @@ class Decoder(nn.Module):
         feed_NR = self._readout(attended.context_BQC, h_BQH).flatten(0, 1) if self.feed_size else state.feed_NR
         after = DecoderState(tuple(cells), feed_NR, attended.state)
         return _Advanced(h_BQH, attended.context_BQC, attended.weights_BQS, after)
+
+    def _upwards(self, h: Tensor, attended: Attended | None) -> Tensor:
+        """What a layer above the first one reads (..., U): where the first one asks, [h; c] (Wu et al. 2016)."""
+        if not self.first_asks or attended is None:
+            return h
+        return torch.cat((h, attended.context_BQC.reshape(*h.shape[:-1], -1)), dim=-1)
 
     def _readout(self, context_BQC: Tensor, h_BQH: Tensor) -> Tensor:
         """Luong et al. 2015, equation 5: the attentional state tanh(Wc[c; h])."""
