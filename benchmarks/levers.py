@@ -61,7 +61,6 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "learning rate 1e-3": ("training.learning_rate=1e-3",),
     "learning rate 4e-3": ("training.learning_rate=4e-3",),
     "inverse square root": ("training.schedule=inverse-sqrt",),
-    "self-distillation 0.5": ("training.self_distillation=0.5",),
     "R-Drop of half the batch": ("training.r_drop=5", "training.batch_tokens=1024"),
 }
 

@@ -245,9 +245,6 @@ class TrainingConfig(Section):
     r_drop: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the divergence between two passes of each batch, which dropout makes different (Liang et al. 2021,
     equation 4; 5 there): for small corpora. It doubles the work of an update."""
-    self_distillation: Rate = 0.0
-    """Share of what a piece should be that the moving average of the weights says, without dropout (as in Wei et al.
-    2019, who take the best checkpoint). An update takes a third longer."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest norm of the gradient; null is off."""
     average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -279,8 +276,6 @@ class TrainingConfig(Section):
             raise ValueError("nothing ends this training: set max_steps, max_epochs, max_minutes or patience")
         if self.schedule in ("linear", "cosine") and not (self.schedule_steps or self.max_steps):
             raise ValueError(f"schedule {self.schedule} needs a horizon in updates: set schedule_steps or max_steps")
-        if self.self_distillation and self.average_decay is None:
-            raise ValueError("self_distillation learns from the moving average: set average_decay to 0.999")
         if self.schedule == "inverse-sqrt" and not self.warmup_steps:
             raise ValueError("schedule inverse-sqrt needs warmup_steps")
         return self

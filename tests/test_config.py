@@ -406,7 +406,6 @@ def test_half_of_a_surrogate_pair_is_refused_with_its_key(tmp_path: Path) -> Non
         ("training: {max_epochs: 2, schedule: cosine}", ["cosine", "schedule_steps", "max_steps"]),
         ("training: {max_minutes: 2, schedule: linear}", ["linear", "schedule_steps", "max_steps"]),
         ("training: {max_steps: 2, schedule: inverse-sqrt}", ["inverse-sqrt", "warmup_steps"]),
-        ("training: {max_steps: 2, self_distillation: 0.5}", ["self_distillation", "average_decay"]),
         ("tokenizer: {source_model: a.model}", ["source_model", "target_model"]),
         ("tokenizer: {source_model: a.model, target_model: b.model}", ["shared"]),
         ("tokenizer: {model: a.model, shared: false}", ["model", "shared"]),

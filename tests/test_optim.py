@@ -157,23 +157,6 @@ def test_inside_applied_the_model_is_the_average_and_afterwards_itself_bit_for_b
     assert model.output.weight is model.target_embedding.weight
 
 
-def test_a_model_of_the_average_always_has_its_weights(model: Seq2Seq) -> None:
-    average = WeightAverage(model, 0.9)
-    averaged = average.model(model.train())
-    assert not averaged.training
-    assert averaged.output.weight is averaged.target_embedding.weight
-    assert not any(parameter.requires_grad for parameter in averaged.parameters())
-    saved, before = copies(averaged), copies(model)
-    with torch.no_grad():
-        model.output.bias.add_(1)
-    average.update(model, 1)
-    assert all(torch.equal(tensor, average.tensors[name]) for name, tensor in weights(averaged).items())
-    assert not torch.equal(averaged.output.bias, saved["output.bias"])
-    average.load(before)
-    assert torch.equal(averaged.output.bias, before["output.bias"])
-    assert torch.equal(model.output.bias, before["output.bias"] + 1)
-
-
 def test_an_average_goes_on_from_where_it_was_saved(model: Seq2Seq) -> None:
     first = WeightAverage(model, 0.9)
     with torch.no_grad():

@@ -68,9 +68,9 @@ def plain_layer(self: Layer, x_BTI: Tensor, state: CellState | None = None) -> t
 
 
 def plain_loss(
-    readout_NR: Tensor, weight_VR: Tensor, bias_V: Tensor, targets_N: Tensor, smoothing: float, *others: object
+    readout_NR: Tensor, weight_VR: Tensor, bias_V: Tensor, targets_N: Tensor, smoothing: float, r_drop: float
 ) -> tuple[Tensor, Tensor]:
-    assert not any(others)
+    assert not r_drop
     logits_NV = F.linear(readout_NR, weight_VR, bias_V)
     smoothed = F.cross_entropy(logits_NV, targets_N, label_smoothing=smoothing, reduction="sum")
     return smoothed, F.cross_entropy(logits_NV, targets_N, reduction="sum").detach()

@@ -346,25 +346,6 @@ def test_r_drop_passes_twice_over_each_pair(make_model: Callable[..., Seq2Seq], 
     assert much.smoothed.item() > little.smoothed.item() + 1
 
 
-@pytest.mark.parametrize("r_drop", [0.0, 5.0])
-def test_a_teacher_reads_each_pair_once_and_gets_no_gradient(
-    r_drop: float, make_model: Callable[..., Seq2Seq], batch: Batch
-) -> None:
-    model, teacher = (make_model(ModelConfig(dropout=dropout)).eval() for dropout in (0.5, 0.1))
-    with torch.no_grad():
-        teacher.output.weight.mul_(3)
-    found = model.losses(batch, 0.1, r_drop=r_drop, teacher=teacher, teaching=0.3)
-    hard, soft = torch.zeros(()), torch.zeros(())
-    for row in range(len(batch.tgt_len_B)):
-        alone = single(batch, row)
-        p, q = (F.softmax(one.output(one(alone)[0][0]), dim=-1) for one in (model, teacher))
-        hard = hard + F.cross_entropy(p.log(), alone.tgt_out_BT[0], label_smoothing=0.1, reduction="sum")
-        soft = soft - (q * p.log()).sum()
-    torch.testing.assert_close(found.smoothed, 0.7 * hard + 0.3 * soft, rtol=1e-5, atol=1e-5)
-    found.smoothed.backward()
-    assert all(parameter.grad is None for parameter in teacher.parameters())
-
-
 @pytest.mark.parametrize("config", SOME)
 def test_sources_without_target_pieces_give_gradients_of_zero(
     config: ModelConfig, make_model: Callable[..., Seq2Seq], batch: Batch

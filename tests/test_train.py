@@ -35,7 +35,6 @@ FULL = {
     "model__attention": "bahdanau",
     "training__average_decay": 0.9,
     "training__r_drop": 5.0,
-    "training__self_distillation": 0.3,
     "training__accumulate": 2,
     "training__schedule": "cosine",
     "training__warmup_steps": 4,

@@ -6,7 +6,7 @@ backward pass. Here each slice of logits becomes its own gradient in place and i
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,16 +19,6 @@ SLICE_ELEMENTS, SOFTMAX_ELEMENTS = 2**23, 2**20
 UNDERFLOW = 1e-30  # the logarithm of a smaller probability is not taken
 
 
-class Teacher(NamedTuple):
-    """Another model's say in what a piece should be; it gets no gradient."""
-
-    readout_NR: Tensor
-    weight_VR: Tensor
-    bias_V: Tensor
-    share: float
-    """Its share of the target distribution."""
-
-
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -39,7 +29,6 @@ class _LinearCrossEntropy(torch.autograd.Function):
         targets_N: Tensor,
         smoothing: float,
         r_drop: float,
-        teacher: Teacher | None,
         wanted: bool,
     ) -> tuple[Tensor, Tensor]:
         size, (passes, count, _) = len(weight_VR), readout_PNR.shape
@@ -53,44 +42,36 @@ class _LinearCrossEntropy(torch.autograd.Function):
         full = torch.promote_types(readout_PNR.dtype, torch.float32)  # float64 stays as it is
         loss = torch.zeros((), dtype=torch.float64 if on_cpu else full, device=readout_PNR.device)
         nll_PN = torch.empty(passes, count, dtype=full, device=readout_PNR.device)
-        # The target distribution is what the teacher says, and of the rest (1 - s) at the target plus s / V everywhere.
-        # Of this last part the loss needs the mean of all logits, and the gradients the same constant everywhere: no
-        # pass over logits.
-        rest = 1 - (teacher.share if teacher else 0)
-        even = rest * smoothing
+        # Uniform smoothing: the target distribution is (1 - s) at the target plus s / V everywhere. Of the second part
+        # the loss needs the mean of all logits, and the gradients the same constant everywhere: no pass over logits.
         mean_weight_R, sum_R = weight_VR.mean(0), readout_PNR.sum((0, 1), dtype=full)
-        loss -= even * (sum_R @ mean_weight_R + passes * count * bias_V.mean())
+        loss -= smoothing * (sum_R @ mean_weight_R + passes * count * bias_V.mean())
         for start in range(0, count, rows):
             piece = readout_PNR[:, start : start + rows]
             logits = F.linear(piece, weight, bias)
             targets = targets_N[start : start + rows].expand(passes, -1)[:, :, None]
-            taught = teacher.readout_NR[None, start : start + rows] if teacher else targets
-            columns = (logits, targets, nll_PN[:, start : start + rows, None], taught)
-            for part, target, nll, told in zip(*(torch.split(x, softmax_rows, 1) for x in columns), strict=True):
+            columns = (logits, targets, nll_PN[:, start : start + rows, None])
+            for part, target, nll in zip(*(torch.split(x, softmax_rows, 1) for x in columns), strict=True):
                 p = torch.softmax(part, dim=-1, dtype=full)
                 p_target, chosen = p.gather(-1, target), part.gather(-1, target)
                 nll.copy_(-p_target.log())
                 if bool((p_target < UNDERFLOW).any()):  # rare, and then a second softmax does not matter
                     nll.copy_(-torch.log_softmax(part, dim=-1, dtype=full).gather(-1, target))
-                loss += (rest * nll + even * chosen).sum()
+                loss += (nll + smoothing * chosen).sum()
                 if r_drop:
                     divergence, slope = _divergence(p, part, nll + chosen)
                     loss += r_drop / 2 * divergence.sum()
                     p.add_(slope, alpha=r_drop / 2)
-                if teacher:
-                    q = _say(teacher, told, full)
-                    loss += teacher.share * (nll + chosen - (q * part).sum(-1, keepdim=True)).sum()
-                    p.sub_(q, alpha=teacher.share)
                 if grad_bias is not None:
-                    p.scatter_add_(-1, target, torch.full_like(nll, even - rest))
+                    p.scatter_add_(-1, target, torch.full_like(nll, smoothing - 1))
                     grad_bias += p.sum((0, 1))
                     part.copy_(p)  # the logits become their own gradient
             if grad_readout is not None and grad_weight is not None:
-                grad_readout[:, start : start + rows] = logits @ weight - even * mean_weight_R
+                grad_readout[:, start : start + rows] = logits @ weight - smoothing * mean_weight_R
                 grad_weight += logits.flatten(0, 1).t() @ piece.flatten(0, 1)
         if grad_weight is not None and grad_bias is not None:
-            grad_weight -= even / size * sum_R
-            grad_bias -= even / size * passes * count
+            grad_weight -= smoothing / size * sum_R
+            grad_bias -= smoothing / size * passes * count
         if wanted:
             ctx.save_for_backward(grad_readout, grad_weight, grad_bias)
         ctx.mark_non_differentiable(nll_PN)
@@ -100,13 +81,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         scale = grads[0]
         readout, weight, bias = ctx.saved_tensors
-        return readout * scale.to(readout.dtype), weight * scale, bias * scale, None, None, None, None, None
-
-
-def _say(teacher: Teacher, readout_1NR: Tensor, dtype: torch.dtype) -> Tensor:
-    """The teacher's distribution, (1, N, V)."""
-    kind = readout_1NR.dtype
-    return torch.softmax(F.linear(readout_1NR, teacher.weight_VR.to(kind), teacher.bias_V.to(kind)), -1, dtype=dtype)
+        return readout * scale.to(readout.dtype), weight * scale, bias * scale, None, None, None, None
 
 
 def _divergence(p_2NV: Tensor, logits_2NV: Tensor, log_sum_2N1: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,7 +103,6 @@ def linear_cross_entropy(
     targets_N: Tensor,
     smoothing: float = 0.0,
     r_drop: float = 0.0,
-    teacher: Teacher | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Label-smoothed cross-entropy (Szegedy et al. 2016, section 7) of `readout @ weight.T + bias`.
 
@@ -141,8 +115,6 @@ def linear_cross_entropy(
         smoothing: share of the probability spread over the vocabulary.
         r_drop: weight of the divergence between the two passes. The loss is then half of that of Liang et al. 2021,
             equation 4, the mean of the passes.
-        teacher: what part of the target distribution is from (Hinton et al. 2015, at a temperature of 1); the smoothed
-            pieces have the rest.
 
     Returns:
         The smoothed loss summed over rows, which carries the gradient, and the plain negative log-likelihood of each
@@ -159,7 +131,6 @@ def linear_cross_entropy(
             targets_N,
             smoothing,
             r_drop,
-            teacher,
             wanted,
         )
     return loss / passes, nll_PN.mean(0)

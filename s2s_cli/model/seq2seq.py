@@ -19,7 +19,7 @@ from s2s_cli.model.decoder import Decoder
 from s2s_cli.model.dropout import Dropout
 from s2s_cli.model.interface import DecoderState, Memory, Step
 from s2s_cli.model.linear import convert
-from s2s_cli.model.loss import Teacher, coverage_loss, linear_cross_entropy
+from s2s_cli.model.loss import coverage_loss, linear_cross_entropy
 from s2s_cli.model.output import Output
 from s2s_cli.model.recurrent import Encoder
 
@@ -146,15 +146,7 @@ class Seq2Seq(nn.Module):
         readout_BTR, weights_BTS = self.decoder(self.target_embedding(batch.tgt_in_BT), state, memory)
         return readout_BTR, weights_BTS
 
-    def losses(
-        self,
-        batch: Batch,
-        label_smoothing: float = 0.0,
-        coverage: float = 0.0,
-        r_drop: float = 0.0,
-        teacher: Seq2Seq | None = None,
-        teaching: float = 0.0,
-    ) -> Losses:
+    def losses(self, batch: Batch, label_smoothing: float = 0.0, coverage: float = 0.0, r_drop: float = 0.0) -> Losses:
         """The losses of a batch; padding is left out before the output layer, its largest product.
 
         Args:
@@ -163,23 +155,16 @@ class Seq2Seq(nn.Module):
             coverage: weight of `coverage_loss`.
             r_drop: weight of the divergence between two passes, which dropout makes different (Liang et al. 2021); all
                 losses are then their means. 0: one pass.
-            teacher: a model of the same pieces that takes part in saying what each piece should be.
-            teaching: its share of the target distribution.
         """
         size, passes = len(batch.tgt_len_B), 2 if r_drop else 1
-        alone, batch = batch, batch.repeated(passes)
+        batch = batch.repeated(passes)
         readout_BTR, weights_BTS = self(batch)
         position_T = torch.arange(batch.tgt_out_BT.shape[1], device=batch.tgt_len_B.device)
         mask_BT = position_T[None, :] < batch.tgt_len_B[:, None]
         readout_NR = self.dropout(readout_BTR)[mask_BT]
-        once_BT = mask_BT[:size]
-        targets_N = batch.tgt_out_BT[:size][once_BT]
-        told = None
-        if teacher:
-            with torch.no_grad():
-                told = Teacher(teacher(alone)[0][once_BT], teacher.output.weight, teacher.output.bias, teaching)
+        targets_N = batch.tgt_out_BT[:size][mask_BT[:size]]
         smoothed, nll_N = linear_cross_entropy(
-            readout_NR, self.output.weight, self.output.bias, targets_N, label_smoothing, r_drop, told
+            readout_NR, self.output.weight, self.output.bias, targets_N, label_smoothing, r_drop
         )
         if coverage:
             smoothed = smoothed + coverage / passes * coverage_loss(weights_BTS, mask_BT)

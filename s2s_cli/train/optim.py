@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -56,9 +54,6 @@ def learning_rate(step: int, config: TrainingConfig, horizon: int) -> float:
     return config.learning_rate * SCHEDULES[config.schedule](step, config, horizon)
 
 
-_Model = TypeVar("_Model", bound=nn.Module)
-
-
 class WeightAverage:
     """An exponential moving average of a model's weights (Polyak and Juditsky 1992), young at first.
 
@@ -74,13 +69,6 @@ class WeightAverage:
         decay = min(self.decay, (1 + step) / (10 + step))
         current = weights(model)
         torch._foreach_lerp_(list(self.tensors.values()), [current[name] for name in self.tensors], 1 - decay)
-
-    def model(self, model: _Model) -> _Model:
-        """A copy of a model that always has the average's weights: it holds the same memory, and gets no gradients."""
-        averaged = copy.deepcopy(model).requires_grad_(False).eval()
-        for name, parameter in averaged.named_parameters():
-            parameter.data = self.tensors[name]
-        return averaged
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Goes on from a saved average."""

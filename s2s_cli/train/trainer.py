@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from s2s_cli import checkpoint as checkpoints
 from s2s_cli.checkpoint import Checkpoint
-from s2s_cli.config import TrainingConfig, better
+from s2s_cli.config import better
 from s2s_cli.data.batches import Batch, Sampler
 from s2s_cli.device import FreedMemory, autocast, choose_precision, explain_memory
 from s2s_cli.distributed import unreduced
@@ -46,15 +46,8 @@ class _Losses(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch, training: TrainingConfig, teacher: Seq2Seq | None) -> Losses:
-        return self.model.losses(
-            batch,
-            training.label_smoothing,
-            training.coverage_loss,
-            training.r_drop,
-            teacher,
-            training.self_distillation,
-        )
+    def forward(self, batch: Batch, label_smoothing: float, coverage: float, r_drop: float) -> Losses:
+        return self.model.losses(batch, label_smoothing, coverage, r_drop)
 
 
 class Trainer:
@@ -68,7 +61,6 @@ class Trainer:
         self.precision = choose_precision(training.precision, self.device)
         self.optimizer = build_optimizer(self.model, training, self.device)
         self.average = WeightAverage(self.model, training.average_decay) if training.average_decay else None
-        self.teacher = self.average.model(self.model) if self.average and training.self_distillation else None
         self.sampler = Sampler(
             parts.train, parts.tokenizer, training.batch_tokens, training.seed, self.config.tokenizer.sampling
         )
@@ -150,9 +142,9 @@ class Trainer:
 
     def _backward(self, batch: Batch, tokens: int) -> float:
         """Adds a batch's gradient; returns its negative log-likelihood in nats."""
-        batch = batch.to(self.device)
+        batch, training = batch.to(self.device), self.config.training
         with autocast(self.device, self.precision):
-            losses: Losses = self.losses(batch, self.config.training, self.teacher)
+            losses: Losses = self.losses(batch, training.label_smoothing, training.coverage_loss, training.r_drop)
         (losses.smoothed / (tokens / self.workers.size)).backward()  # type: ignore[no-untyped-call]
         return float(losses.nll_N.sum())
 
