@@ -352,7 +352,7 @@ def test_the_shares_of_an_update_are_together_what_one_worker_does(
             pair for share in shares for batch in share.batches if batch.tokens for pair in pairs_in(batch, pieces)
         ]
         assert sorted(given) == sorted(pair for batch in whole.batches for pair in pairs_in(batch, pieces))
-    assert workers == 50 or sorted(spread)[len(spread) // 2] < 1.3
+    assert workers == 50 or sorted(spread)[len(spread) // 2] < 1.5  # SentencePiece draws anew in each process
 
 
 def test_a_worker_without_pairs_has_a_source_and_no_target_pieces(corpus: Corpus, pieces: Tokenizer) -> None:

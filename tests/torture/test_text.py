@@ -298,7 +298,8 @@ def mutated(draw: random.Random, data: bytes, values: Sequence[bytes]) -> bytes:
 @pytest.fixture
 def configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Whole ones, to be broken: those that ship, and the toy's in three ways to write it."""
-    monkeypatch.setenv("MULTI30K_DIR", str(tmp_path))
+    for folder in ("MULTI30K_DIR", "TAUGHT_DIR"):
+        monkeypatch.setenv(folder, str(tmp_path))
     monkeypatch.setenv("S2S_TORTURE", 'a: [*b, "\x85')
     path = tmp_path / "toy.yaml"
     path.write_text(yaml.safe_dump(toy.config()), encoding="utf-8")
