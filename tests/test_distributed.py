@@ -26,6 +26,9 @@ RANDOM = {
     "model__word_dropout": 0.1,
     "training__average_decay": 0.9,
     "training__r_drop": 5.0,
+    "tokenizer__type": "unigram",
+    "tokenizer__vocab_size": 24,
+    "tokenizer__sampling": {"alpha": 0.3},
 }
 TOLERANCE = 1e-5
 """Of losses, relative: sums of gradients in another order, in fp32."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from random import Random
 from typing import Any, Protocol
 
 import sentencepiece as spm
@@ -19,8 +20,10 @@ from torch import Tensor
 
 from s2s_cli.config import SamplingConfig, SourceConfig, TokenizerConfig
 from s2s_cli.data.features import FeatureSequences, FeatureSource
+from s2s_cli.data.pieces import read_pieces
 from s2s_cli.data.sequences import PaddedSources, Sequences, pad_rows
 from s2s_cli.data.spelling import SPACE, Spelling
+from s2s_cli.data.subwords import Draw, drawing
 from s2s_cli.data.words import Spans, Words, words_of
 from s2s_cli.errors import UserError
 
@@ -105,6 +108,7 @@ class Vocabulary:
         self.specials = Specials(
             pad=pad if pad >= 0 else eos, unk=self._processor.unk_id(), bos=bos if bos >= 0 else eos, eos=eos
         )
+        self._draws: dict[SamplingConfig, Draw | None] = {}
 
     def __len__(self) -> int:
         return int(self._processor.get_piece_size())
@@ -117,15 +121,17 @@ class Vocabulary:
         return ids
 
     def sample(self, sentences: Sequence[str], sampling: SamplingConfig, seed: int) -> list[list[int]]:
-        """As `encode`, with a segmentation drawn at random; equal seeds draw equally."""
-        spm.set_random_generator_seed(seed)
-        try:
-            return [
-                self._processor.encode(text, enable_sampling=True, alpha=sampling.alpha, nbest_size=sampling.nbest)
-                for text in sentences
-            ]
-        except RuntimeError:
-            raise UserError("tokenizer.sampling: this SentencePiece model cannot sample; set alpha to 0") from None
+        """As `encode`, with a segmentation drawn at random; equal seeds draw equally, in every process.
+
+        Raises:
+            UserError: where the model has one segmentation only.
+        """
+        if sampling not in self._draws:
+            self._draws[sampling] = drawing(self._processor, read_pieces(self.data), sampling)
+        draw, random = self._draws[sampling], Random(seed)
+        if draw is None:
+            raise UserError("tokenizer.sampling: this SentencePiece model cannot sample; set alpha to 0")
+        return [draw(sentence, random) for sentence in sentences]
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The written form of each piece."""
