@@ -26,10 +26,21 @@ class Packer(NamedTuple):
     """How all that it packs begins; no UTF-8 begins so."""
     unpack: Callable[..., BinaryIO]
     """Opens a path; also one whose file is open already, which is then given too."""
+    pack: Callable[[BinaryIO], BinaryIO]
+    """What packs into a file, which stays open: the same bytes for the same content, whatever is flushed. What it made
+    twice, one after the other, is packed content too."""
 
 
 class _Torn(ValueError):
     """What is packed is damaged."""
+
+
+def _zstandard_package(path: Path | str) -> Any:
+    try:
+        import zstandard
+    except ImportError:
+        raise UserError(f"{path}: .zst needs the package zstandard: pip install 's2s-cli[zstd]'") from None
+    return zstandard
 
 
 class _Zstandard(io.RawIOBase):
@@ -41,10 +52,7 @@ class _Zstandard(io.RawIOBase):
     """
 
     def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
-        try:
-            import zstandard
-        except ImportError:
-            raise UserError(f"{path}: .zst needs the package zstandard: pip install 's2s-cli[zstd]'") from None
+        zstandard = _zstandard_package(path)
         self._decompressor, self._error = zstandard.ZstdDecompressor(), zstandard.ZstdError
         self._frame, self._ready = self._decompressor.decompressobj(), b""
         self._file = file or open(path, "rb")  # noqa: SIM115  (closed below)
@@ -78,6 +86,36 @@ class _Zstandard(io.RawIOBase):
         super().close()
 
 
+class _ZstandardPacked(io.RawIOBase):
+    """Packs one frame."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._frame = _zstandard_package("output").ZstdCompressor(write_checksum=True).compressobj()
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._file.write(self._frame.compress(data))
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.write(self._frame.flush())
+        super().close()
+
+
+class _GzipPacked(gzip.GzipFile):
+    """Packs one member: no time, no name, and nothing that tells when it came."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__("", "wb", fileobj=file, mtime=0)
+
+    def flush(self, zlib_mode: int = zlib.Z_SYNC_FLUSH) -> None:
+        pass
+
+
 def _gzip(path: Path, file: io.BufferedReader | None = None) -> BinaryIO:
     if file and not file.peek(1):
         raise EOFError("it is empty")  # which the library takes for whole
@@ -89,8 +127,10 @@ def _zstandard(path: Path, file: BinaryIO | None = None) -> BinaryIO:
 
 
 PACKERS = {
-    ".gz": Packer("gzip", "gzip", b"\x1f\x8b", _gzip),
-    ".zst": Packer("Zstandard", "zstd", b"\x28\xb5\x2f\xfd", _zstandard),
+    ".gz": Packer("gzip", "gzip", b"\x1f\x8b", _gzip, cast(Callable[[BinaryIO], BinaryIO], _GzipPacked)),
+    ".zst": Packer(
+        "Zstandard", "zstd", b"\x28\xb5\x2f\xfd", _zstandard, cast(Callable[[BinaryIO], BinaryIO], _ZstandardPacked)
+    ),
 }
 """By the ending of a file's name."""
 
@@ -164,34 +204,36 @@ def _beginning(file: BinaryIO) -> bytes:
         return b""
 
 
-class _Packed(gzip.GzipFile):
-    """The same bytes for the same content: no time, no name, and nothing that tells when it came."""
+def packing(path: Path) -> Callable[[bytes], bytes]:
+    """What makes of content what is written to a file of this name; results, one after the other, are a file too.
 
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__("", "wb", fileobj=file, mtime=0)
+    Raises:
+        UserError: where Zstandard's package is missing.
+    """
+    packer = PACKERS.get(path.suffix.lower())
+    if packer is None:
+        return bytes
 
-    def flush(self, zlib_mode: int = zlib.Z_SYNC_FLUSH) -> None:
-        pass
+    def packed(data: bytes) -> bytes:
+        found = io.BytesIO()
+        with packer.pack(found) as file:
+            file.write(data)
+        return found.getvalue()
 
-
-def asks_for_packing(path: Path) -> bool:
-    """Whether a file of this name is written packed: it ends in `.gz`."""
-    return path.suffix.lower() == ".gz"
-
-
-def packed(data: bytes) -> bytes:
-    """A whole member of gzip: so many of them, one after the other, are a file too."""
-    found = io.BytesIO()
-    with _Packed(found) as file:
-        file.write(data)
-    return found.getvalue()
+    packed(b"")  # a missing package is told before anything is done
+    return packed
 
 
 @contextmanager
 def packed_where_named(path: Path | None, file: BinaryIO) -> Iterator[BinaryIO]:
-    """What packs into a file whose name asks for it; else the file itself."""
-    if path is None or not asks_for_packing(path):
+    """What packs into a file whose name asks for it; else the file itself.
+
+    Raises:
+        UserError: where Zstandard's package is missing.
+    """
+    packer = PACKERS.get(path.suffix.lower()) if path else None
+    if packer is None:
         yield file
         return
-    with _Packed(file) as packed:
-        yield cast(BinaryIO, packed)
+    with packer.pack(file) as packed:
+        yield packed

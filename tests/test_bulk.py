@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import os
 import pickle
 import random
@@ -28,6 +27,7 @@ from terminal import Terminal, screen
 from s2s_cli.config import DecodingConfig
 from s2s_cli.data.features import FeatureFile
 from s2s_cli.errors import RunFailed, UserError
+from s2s_cli.packing import open_unpacked
 from s2s_cli.translate import workers
 from s2s_cli.translate.entry import Notices
 from s2s_cli.translate.formats import choose_format
@@ -310,15 +310,17 @@ def test_only_processors_are_shared() -> None:
         workers.count_workers("2", cuda)
 
 
-def test_a_compressed_output_goes_on_too(context: Any, folder: Path) -> None:
-    command = (*COMMAND[:-4], "--output", "runs/out.gz", "--beam", 1)
+@pytest.mark.parametrize("name", ["runs/out.gz", "runs/out.zst"])
+def test_a_compressed_output_goes_on_too(context: Any, folder: Path, name: str) -> None:
+    command = (*COMMAND[:-4], "--output", name, "--beam", 1)
     child.run(context, folder, *command)
-    whole = (folder / "runs/out.gz").read_bytes()
-    assert gzip.decompress(whole) == (folder / "whole").read_bytes()
-    (folder / "runs/out.gz").unlink()
+    whole = (folder / name).read_bytes()
+    with open_unpacked(folder / name) as file:
+        assert file.read() == (folder / "whole").read_bytes()
+    (folder / name).unlink()
     left_in_the_middle(context, folder, command)
     assert child.run(context, folder, *command).code == 0
-    assert (folder / "runs/out.gz").read_bytes() == whole
+    assert (folder / name).read_bytes() == whole
 
 
 def test_two_at_once_are_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import math
 import os
 import random
 import resource
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from test_translate import BROKEN, BYTES, HOSTILE
 from s2s_cli.config import DecodingConfig
 from s2s_cli.errors import UserError
 from s2s_cli.files import replaced_when_done
-from s2s_cli.packing import open_binary, packed_where_named
+from s2s_cli.packing import open_binary, open_unpacked, packed_where_named, packing
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
 from s2s_cli.translate.formats import FORMATS, Prefixed, choose_format, format_of
 from s2s_cli.translate.insight import FIELDS
@@ -335,17 +336,39 @@ def packed(path: Path, pieces: Sequence[bytes]) -> bytes:
     return path.read_bytes()
 
 
-def test_packed_output_depends_on_the_content_alone(tmp_path: Path) -> None:
+def unpacked(path: Path) -> bytes:
+    with open_unpacked(path) as file:
+        return file.read()
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_packed_output_depends_on_the_content_alone(tmp_path: Path, ending: str) -> None:
     draw = random.Random(1)
     data = bytes(draw.choice(b"abc \n") for _ in range(300_000))
-    whole = packed(tmp_path / "a.gz", [data])
+    whole = packed(tmp_path / f"a{ending}", [data])
     cuts = sorted(draw.randrange(len(data)) for _ in range(200))
     pieces = [data[start:end] for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True)]
-    assert packed(tmp_path / "b.gz", pieces) == whole
-    assert gzip.decompress(whole) == data
+    assert packed(tmp_path / f"b{ending}", pieces) == whole
+    assert unpacked(tmp_path / f"a{ending}") == data
     assert len(whole) < 0.5 * len(data)
-    assert gzip.decompress(packed(tmp_path / "none.gz", [])) == b""
+    packed(tmp_path / f"none{ending}", [])
+    assert unpacked(tmp_path / f"none{ending}") == b""
+    (tmp_path / f"c{ending}").write_bytes(b"".join(map(packing(tmp_path / f"c{ending}"), pieces)))
+    assert unpacked(tmp_path / f"c{ending}") == data
     assert packed(tmp_path / "plain", [data]) == data
+
+
+def test_without_its_package_zstandard_is_refused_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(UserError, match=r"zstandard: pip install"):
+        packing(tmp_path / "a.zst")
+    with (
+        pytest.raises(UserError, match=r"zstandard: pip install"),
+        packed_where_named(tmp_path / "a.zst", io.BytesIO()),
+    ):
+        pytest.fail("it is missing")
 
 
 PACKERS = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor(write_checksum=True).compress}
@@ -500,22 +523,23 @@ def test_a_damaged_line_ends_in_exit_2_when_all_else_is_done(trained: Path, tmp_
     assert bad["error"].startswith("line 2: ")
 
 
-def test_gzip_is_read_and_written(trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_packed_files_are_read_and_written(trained: Path, tmp_path: Path, ending: str) -> None:
+    pack, (source, one, other, none) = PACKERS[ending], (f"{name}{ending}" for name in ("in", "a", "b", "none"))
     data = "".join(f"{source}\n" for source in SOURCES).encode()
-    (tmp_path / "in.gz").write_bytes(gzip.compress(data[:50]) + gzip.compress(data[50:]))
+    (tmp_path / source).write_bytes(pack(data[:50]) + pack(data[50:]))
     plain = toy.s2s("translate", cwd=trained, stdin=data)
-    done = toy.s2s("translate", "--input", tmp_path / "in.gz", "--output", tmp_path / "a.gz", cwd=trained)
+    done = toy.s2s("translate", "--input", tmp_path / source, "--output", tmp_path / one, cwd=trained)
     assert done.returncode == 0, done.stderr.decode()
-    content = (tmp_path / "a.gz").read_bytes()
-    assert gzip.decompress(content) == plain.stdout
-    again = toy.s2s("translate", "--output", tmp_path / "b.gz", cwd=trained, stdin=data)
+    assert unpacked(tmp_path / one) == plain.stdout
+    again = toy.s2s("translate", "--output", tmp_path / other, cwd=trained, stdin=data)
     assert again.returncode == 0
-    assert (tmp_path / "b.gz").read_bytes() == content
-    (tmp_path / "in.gz").write_bytes(gzip.compress(data)[:-4])
-    done = toy.s2s("translate", "--input", tmp_path / "in.gz", "--output", tmp_path / "c.gz", cwd=trained)
+    assert (tmp_path / other).read_bytes() == (tmp_path / one).read_bytes() != plain.stdout
+    (tmp_path / source).write_bytes(pack(data)[:-4])
+    done = toy.s2s("translate", "--input", tmp_path / source, "--output", tmp_path / none, cwd=trained)
     assert done.returncode == 2
     assert done.stderr.decode().count("\n") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gz", "b.gz", "in.gz"]
+    assert {path.name for path in tmp_path.iterdir()} == {source, one, other}
 
 
 def test_the_command_reads_packed_files_and_refuses_packed_streams(trained: Path, tmp_path: Path) -> None:

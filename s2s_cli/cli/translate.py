@@ -52,7 +52,8 @@ def translate(
         typer.Option("--input", "-i", metavar="FILE", help="Default: standard input (of text). May be .gz or .zst."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: standard output. May be .gz.")
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Default: standard output. May be .gz or .zst."),
     ] = None,
     format_: Annotated[
         str | None,

@@ -15,7 +15,7 @@ from s2s_cli.data.tokenizer import fingerprint
 from s2s_cli.distributed import Workers
 from s2s_cli.errors import RunFailed, Stopped, UserError
 from s2s_cli.files import destination
-from s2s_cli.packing import asks_for_packing, packed
+from s2s_cli.packing import packing
 from s2s_cli.run import RunDirectory
 from s2s_cli.translate.entry import Notices
 from s2s_cli.translate.formats import Format
@@ -101,7 +101,7 @@ def translate_to_file(
 
     Args:
         translator: of the models.
-        source, output: the files; a name that ends in .gz is written compressed.
+        source, output: the files; a name that ends in .gz or .zst is written compressed.
         form: of both.
         work: who does it; gives nothing to the others than the first worker.
         asked: from `asked_of`.
@@ -132,7 +132,7 @@ def translate_to_file(
 
 def _grow(part: Part, answers: Iterator[Answer], notices: Notices, speed: _Speed, watcher: Watcher) -> None:
     """Adds answers to what is begun, and ends it."""
-    encode = packed if asks_for_packing(part.path) else bytes
+    encode = packing(part.path)
     try:
         with watcher.translating():
             for found in answers:
