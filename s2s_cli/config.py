@@ -260,7 +260,7 @@ class TrainingConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """Everything random follows from this."""
     precision: Precision = "auto"
-    """Of the large products; auto is bf16 where the processor has it, else fp32."""
+    """Of the large products; auto is bf16 where that is faster (CUDA with bf16, AMX, AMD's AVX-512), else fp32."""
     device: str = "auto"
     """auto (CUDA, MPS, else CPU), cpu, cuda, cuda:1, mps."""
     log_every: Positive = 50

@@ -26,16 +26,16 @@ class Packer(NamedTuple):
     """How all that it packs begins; no UTF-8 begins so."""
     unpack: Callable[..., BinaryIO]
     """Opens a path; also one whose file is open already, which is then given too."""
-    pack: Callable[[BinaryIO], BinaryIO]
-    """What packs into a file, which stays open: the same bytes for the same content, whatever is flushed. What it made
-    twice, one after the other, is packed content too."""
+    pack: Callable[[BinaryIO, Path], BinaryIO]
+    """What packs into a file, whose path is given too and which stays open: the same bytes for the same content,
+    however it is flushed. What it made twice, one after the other, is packed content too."""
 
 
 class _Torn(ValueError):
     """What is packed is damaged."""
 
 
-def _zstandard_package(path: Path | str) -> Any:
+def _zstandard_package(path: Path) -> Any:
     try:
         import zstandard
     except ImportError:
@@ -89,8 +89,8 @@ class _Zstandard(io.RawIOBase):
 class _ZstandardPacked(io.RawIOBase):
     """Packs one frame."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._frame = _zstandard_package("output").ZstdCompressor(write_checksum=True).compressobj()
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._frame = _zstandard_package(path).ZstdCompressor(write_checksum=True).compressobj()
         self._file = file
 
     def writable(self) -> bool:
@@ -101,9 +101,11 @@ class _ZstandardPacked(io.RawIOBase):
         return len(data)
 
     def close(self) -> None:
-        if not self.closed:
-            self._file.write(self._frame.flush())
-        super().close()
+        try:
+            if not self.closed:
+                self._file.write(self._frame.flush())
+        finally:
+            super().close()
 
 
 class _GzipPacked(gzip.GzipFile):
@@ -126,11 +128,17 @@ def _zstandard(path: Path, file: BinaryIO | None = None) -> BinaryIO:
     return io.BufferedReader(_Zstandard(path, file))
 
 
+def _into_gzip(file: BinaryIO, path: Path) -> BinaryIO:
+    return cast(BinaryIO, _GzipPacked(file))
+
+
+def _into_zstandard(file: BinaryIO, path: Path) -> BinaryIO:
+    return cast(BinaryIO, _ZstandardPacked(file, path))
+
+
 PACKERS = {
-    ".gz": Packer("gzip", "gzip", b"\x1f\x8b", _gzip, cast(Callable[[BinaryIO], BinaryIO], _GzipPacked)),
-    ".zst": Packer(
-        "Zstandard", "zstd", b"\x28\xb5\x2f\xfd", _zstandard, cast(Callable[[BinaryIO], BinaryIO], _ZstandardPacked)
-    ),
+    ".gz": Packer("gzip", "gzip", b"\x1f\x8b", _gzip, _into_gzip),
+    ".zst": Packer("Zstandard", "zstd", b"\x28\xb5\x2f\xfd", _zstandard, _into_zstandard),
 }
 """By the ending of a file's name."""
 
@@ -216,11 +224,11 @@ def packing(path: Path) -> Callable[[bytes], bytes]:
 
     def packed(data: bytes) -> bytes:
         found = io.BytesIO()
-        with packer.pack(found) as file:
+        with packer.pack(found, path) as file:
             file.write(data)
         return found.getvalue()
 
-    packed(b"")  # a missing package is told before anything is done
+    packed(b"")  # a missing package is told before anything is translated
     return packed
 
 
@@ -231,9 +239,8 @@ def packed_where_named(path: Path | None, file: BinaryIO) -> Iterator[BinaryIO]:
     Raises:
         UserError: where Zstandard's package is missing.
     """
-    packer = PACKERS.get(path.suffix.lower()) if path else None
-    if packer is None:
+    if path is None or path.suffix.lower() not in PACKERS:
         yield file
         return
-    with packer.pack(file) as packed:
+    with PACKERS[path.suffix.lower()].pack(file, path) as packed:
         yield packed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -356,6 +357,24 @@ def test_packed_output_depends_on_the_content_alone(tmp_path: Path, ending: str)
     (tmp_path / f"c{ending}").write_bytes(b"".join(map(packing(tmp_path / f"c{ending}"), pieces)))
     assert unpacked(tmp_path / f"c{ending}") == data
     assert packed(tmp_path / "plain", [data]) == data
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_a_disk_that_refuses_the_end_of_packed_output_is_told_once(tmp_path: Path, ending: str) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            if full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data)
+
+    full = False
+    with (
+        pytest.raises(OSError, match=os.strerror(errno.ENOSPC)),
+        packed_where_named(tmp_path / f"a{ending}", Full()) as file,
+    ):
+        file.write(b"some text")
+        full = True
+    file.close()
 
 
 def test_without_its_package_zstandard_is_refused_before_anything_is_done(

@@ -178,6 +178,15 @@ def test_the_same_command_reports_a_finished_run_extends_it_and_refuses_another_
     assert (tmp_path / "runs" / "latest").read_text() == "toy\n"
 
 
+def test_a_run_that_is_extended_beyond_its_schedule_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train(tmp_path, "run", training__schedule="cosine")
+    train(tmp_path, "run", training__schedule="cosine")
+    assert "came to its end" not in capfd.readouterr().err
+    train(tmp_path, "run", training__schedule="cosine", training__max_steps=25)
+    assert "cosine came to its end at step 20" in " ".join(capfd.readouterr().err.split())
+    assert [row["lr"] for row in toy.metrics(tmp_path / "run") if "lr" in row][-1] == 0
+
+
 def test_the_run_directory_holds_what_the_contract_says(tmp_path: Path) -> None:
     train(tmp_path, "run")
     run = tmp_path / "run"

@@ -228,8 +228,8 @@ class Sampler:
     def _sampled(self, sources: Sequence[Any], targets: Sequence[str], sampling: SamplingConfig, seed: int) -> _Planned:
         """All of a batch, so that what is drawn does not depend on how it is divided."""
         tokenizer = self._tokenizer
-        src = tokenizer.source.sample(sources, sampling, seed)
-        tgt = tokenizer.target.sample(targets, sampling, seed + 1)
+        src = tokenizer.source.sample(sources, sampling, 2 * seed)
+        tgt = tokenizer.target.sample(targets, sampling, 2 * seed + 1)
         src_len = tokenizer.source.positions(torch.tensor([len(row) for row in src]))
         tgt_len = tokenizer.target.positions(torch.tensor([len(row) for row in tgt]))
         return _Planned(src_len, tgt_len, lambda chosen: ([src[row] for row in chosen], [tgt[row] for row in chosen]))

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
+from s2s_cli.errors import UserError
+
 UNKNOWN_PENALTY = 10.0
 """By which an unknown character scores below the worst piece."""
 
@@ -53,19 +55,30 @@ class Pieces:
         worst = min((piece.score for piece in pieces if piece.type is Type.NORMAL), default=0.0)
         self.scores = [piece.score if piece.type is Type.NORMAL else worst - UNKNOWN_PENALTY for piece in pieces]
         """Of the pieces that are text; of what stands for unknown characters, what SentencePiece gives to those."""
-        self._bytes = list(self.of(Type.BYTE).values())
+        self._bytes = self.of(Type.BYTE)
 
-    def of(self, kind: Type) -> dict[str, int]:
+    def of(self, wanted: Type) -> dict[str, int]:
         """Ids by text of the pieces of a type."""
-        return {piece.text: number for number, piece in enumerate(self.all) if piece.type is kind}
+        return {piece.text: number for number, piece in enumerate(self.all) if piece.type is wanted}
 
     def spelled(self, character: str) -> list[int]:
         """What stands for a character that no piece is for: its bytes, where the model has them."""
-        return [self._bytes[byte] for byte in character.encode()] if self._bytes else [self.unknown]
+        return [self._bytes[f"<0x{byte:02X}>"] for byte in character.encode()] if self._bytes else [self.unknown]
 
 
 def read_pieces(data: bytes) -> Pieces:
-    """The pieces of a model file that SentencePiece itself has read without complaint."""
+    """The pieces of a model file that SentencePiece itself has read without complaint.
+
+    Raises:
+        UserError: where it holds what this reader does not know.
+    """
+    try:
+        return _read(data)
+    except (KeyError, ValueError, StopIteration):
+        raise UserError("tokenizer.sampling: this SentencePiece model is of an unknown kind; set alpha to 0") from None
+
+
+def _read(data: bytes) -> Pieces:
     kind, pieces = Kind.UNIGRAM, list[Piece]()
     for field, value in _fields(data):
         if field == 1:
@@ -73,7 +86,7 @@ def read_pieces(data: bytes) -> Pieces:
             (score,) = struct.unpack("<f", inner.get(2, bytes(4)))
             pieces.append(Piece(inner.get(1, b"").decode(), score, Type(inner.get(3, Type.NORMAL))))
         elif field == 2:
-            kind = Kind(dict(_fields(value)).get(3, Kind.UNIGRAM))
+            kind = Kind(dict(_fields(value)).get(3, kind))
     return Pieces(kind, pieces)
 
 

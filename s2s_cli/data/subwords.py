@@ -19,10 +19,11 @@ from typing import NamedTuple, Protocol
 from s2s_cli.config import SamplingConfig
 from s2s_cli.data.pieces import Kind, Pieces, Type
 from s2s_cli.data.spelling import SPACE
+from s2s_cli.errors import UserError
 
-KEPT_WORDS, KEPT_LENGTH = 2**14, 32
-"""Words for which what was computed is kept (lattices: 6 kB each), and their characters at most: longer ones are hardly
-met twice."""
+KEPT_WORDS, KEPT_LENGTH = 2**13, 32
+"""Words for which what was computed is kept (a lattice takes 5 to 16 kB), and their characters at most: longer ones are
+hardly met twice."""
 
 Draw = Callable[[str, Random], list[int]]
 """A text, or a word of it, to the ids of one segmentation."""
@@ -38,19 +39,28 @@ class Processor(Protocol):
         """The best segmentations."""
 
 
-def drawing(processor: Processor, pieces: Pieces, sampling: SamplingConfig) -> Draw | None:
-    """How segmentations of texts are drawn; None where a model has one segmentation only.
+def drawing(processor: Processor, pieces: Pieces, sampling: SamplingConfig) -> Draw:
+    """How segmentations of texts are drawn.
 
     Args:
         processor: of the same model.
         pieces: the model's.
         sampling: what to draw from.
+
+    Raises:
+        UserError: where a model has one segmentation only, or would leave out all merges.
     """
     if pieces.kind is Kind.UNIGRAM:
         if sampling.nbest > 0:
             return Best(processor, pieces, sampling)
         return WordByWord(processor, pieces, Lattices(pieces, sampling.alpha))
-    return WordByWord(processor, pieces, Merges(pieces, sampling.alpha)) if pieces.kind is Kind.BPE else None
+    if pieces.kind is not Kind.BPE or pieces.of(Type.UNUSED):  # merges through unused pieces would have to be undone
+        raise UserError("tokenizer.sampling: this SentencePiece model cannot sample; set alpha to 0")
+    if sampling.alpha >= 1:
+        raise UserError(
+            "tokenizer.sampling.alpha must be under 1 for a bpe model, where it is the share of merges dropped"
+        )
+    return WordByWord(processor, pieces, Merges(pieces, sampling.alpha))
 
 
 class Best:
@@ -74,8 +84,8 @@ class Best:
 
 
 class WordByWord:
-    """Draws for each word by itself, which is as good as for all at once: hardly any model has pieces that go beyond a
-    word, and where one has, all of the text is the word. User-defined symbols remain whole."""
+    """Draws for each word, with the spaces before it, by itself. Where a model has pieces that go beyond a word, all of
+    the text is the word. User-defined symbols remain whole, of two that overlap the first."""
 
     def __init__(self, processor: Processor, pieces: Pieces, draw: Draw) -> None:
         self._processor = processor
@@ -83,9 +93,9 @@ class WordByWord:
         self._unknown = pieces.unknown
         self._symbols = pieces.of(Type.USER_DEFINED)
         symbols = "|".join(map(re.escape, sorted(self._symbols, key=len, reverse=True)))
-        self._between = re.compile(f"({symbols or '(?!)'})")
-        beyond = any(SPACE in text[1:] for text in pieces.of(Type.NORMAL))
-        self._words = re.compile(".+" if beyond else f"{SPACE}?[^{SPACE}]+|{SPACE}", re.DOTALL)
+        self._symbol = re.compile(f"({symbols or '(?!)'})")
+        beyond = any(SPACE in text.lstrip(SPACE) for text in pieces.of(Type.NORMAL))
+        self._word = re.compile(".+" if beyond else f"{SPACE}*[^{SPACE}]+|{SPACE}+", re.DOTALL)
 
     def __call__(self, text: str, random: Random) -> list[int]:
         ids = list[int]()
@@ -95,11 +105,11 @@ class WordByWord:
         return [piece for before, piece in pairwise([-1, *ids]) if piece != self._unknown or piece != before]
 
     def _split(self, text: str) -> Iterator[str]:
-        for part in self._between.split(text):
+        for part in self._symbol.split(text):
             if part in self._symbols:
                 yield part
             else:
-                yield from self._words.findall(part)
+                yield from self._word.findall(part)
 
 
 class _Node(NamedTuple):
@@ -108,8 +118,8 @@ class _Node(NamedTuple):
     starts: list[int]
     ids: list[Sequence[int]]
     """Each piece, or what stands for an unknown character."""
-    shares: list[float]
-    """The sums of their probabilities, of which the last need not be 1."""
+    sums: list[float]
+    """Of their probabilities so far; the last need not be 1."""
 
 
 class Lattices:
@@ -121,14 +131,14 @@ class Lattices:
         self._alpha = alpha
         self._known = {text: (piece,) for text, piece in pieces.of(Type.NORMAL).items()}
         self._longest = max(map(len, self._known), default=1)
-        self._kept = lru_cache(KEPT_WORDS)(self._lattice)
+        self._known_lattice = lru_cache(KEPT_WORDS)(self._lattice)
 
     def __call__(self, word: str, random: Random) -> list[int]:
-        nodes = self._kept(word) if len(word) <= KEPT_LENGTH else self._lattice(word)
+        nodes = self._known_lattice(word) if len(word) <= KEPT_LENGTH else self._lattice(word)
         end, drawn = len(word), list[Sequence[int]]()
         while end:
-            starts, ids, shares = nodes[end]
-            chosen = bisect(shares, random.random() * shares[-1], 0, len(shares) - 1)
+            starts, ids, sums = nodes[end]
+            chosen = bisect(sums, random.random() * sums[-1], 0, len(sums) - 1)
             end = starts[chosen]
             drawn.append(ids[chosen])
         return [piece for row in reversed(drawn) for piece in row]
@@ -147,9 +157,9 @@ class Lattices:
                 ids.append(row or self._pieces.spelled(word[start]))
                 reached.append(before[start] + self._alpha * scores[row[0] if row else unknown])
             best = max(reached)
-            shares = list(accumulate(math.exp(score - best) for score in reached))
-            nodes.append(_Node(starts, ids, shares))
-            before.append(best + math.log(shares[-1]))
+            sums = list(accumulate(math.exp(score - best) for score in reached))
+            nodes.append(_Node(starts, ids, sums))
+            before.append(best + math.log(sums[-1]))
         return nodes
 
 
@@ -158,9 +168,9 @@ class Merges:
 
     def __init__(self, pieces: Pieces, alpha: float) -> None:
         self._pieces = pieces
-        self._kept = 1 - alpha
+        self._chance = 1 - alpha
         self._known = pieces.of(Type.NORMAL)
-        self._turns = {text: -pieces.scores[piece] for text, piece in self._known.items()}
+        self._order = {text: -pieces.scores[piece] for text, piece in self._known.items()}
         self._whole = lru_cache(KEPT_WORDS)(self._with_all_merges)
 
     def __call__(self, word: str, random: Random) -> list[int]:
@@ -171,7 +181,7 @@ class Merges:
     def _with_all_merges(self, word: str) -> tuple[list[int], float]:
         """The ids, and the probability that no merge is left out."""
         ids, merges = self._merged(word, 0.0, None)
-        return ids, self._kept**merges
+        return ids, self._chance**merges
 
     def _merged(self, word: str, drawn: float, random: Random | None) -> tuple[list[int], int]:
         """Merges until nothing is left to merge.
@@ -189,8 +199,8 @@ class Merges:
         turns = list[tuple[float, int, int, str]]()
 
         def meet(left: int, right: int) -> None:
-            if left >= 0 and right >= 0 and (merged := parts[left] + parts[right]) in self._turns:
-                heapq.heappush(turns, (self._turns[merged], left, right, merged))
+            if left >= 0 and right >= 0 and (merged := parts[left] + parts[right]) in self._order:
+                heapq.heappush(turns, (self._order[merged], left, right, merged))
 
         for right in range(1, len(parts)):
             meet(right - 1, right)
@@ -198,7 +208,7 @@ class Merges:
             _, left, right, merged = heapq.heappop(turns)
             if not parts[left] or not parts[right] or parts[left] + parts[right] != merged:
                 continue
-            kept *= self._kept
+            kept *= self._chance
             if random and drawn >= kept:
                 drawn, kept = random.random(), 1.0
                 continue

@@ -108,7 +108,7 @@ class Vocabulary:
         self.specials = Specials(
             pad=pad if pad >= 0 else eos, unk=self._processor.unk_id(), bos=bos if bos >= 0 else eos, eos=eos
         )
-        self._draws: dict[SamplingConfig, Draw | None] = {}
+        self._draws: dict[SamplingConfig, Draw] = {}
 
     def __len__(self) -> int:
         return int(self._processor.get_piece_size())
@@ -124,13 +124,11 @@ class Vocabulary:
         """As `encode`, with a segmentation drawn at random; equal seeds draw equally, in every process.
 
         Raises:
-            UserError: where the model has one segmentation only.
+            UserError: where the model cannot be sampled from so.
         """
         if sampling not in self._draws:
             self._draws[sampling] = drawing(self._processor, read_pieces(self.data), sampling)
         draw, random = self._draws[sampling], Random(seed)
-        if draw is None:
-            raise UserError("tokenizer.sampling: this SentencePiece model cannot sample; set alpha to 0")
         return [draw(sentence, random) for sentence in sentences]
 
     def pieces(self, ids: Sequence[int]) -> list[str]:

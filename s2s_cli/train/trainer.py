@@ -103,12 +103,16 @@ class Trainer:
         self.progress.elapsed = found[0][1]
         return int(max(signal for signal, _ in found))
 
+    def _next_rate(self) -> float:
+        progress = self.progress
+        return progress.plateau_factor * learning_rate(progress.step + 1, self.config.training, progress.horizon)
+
     def _update(self) -> None:
         """One optimizer step over `accumulate` batches, normalized by the target tokens of all workers."""
         began, training, progress = time.perf_counter(), self.config.training, self.progress
         epoch = self.sampler.epoch
         batches, tokens = self.sampler.share(training.accumulate, self.workers.rank, self.workers.size)
-        rate = progress.plateau_factor * learning_rate(progress.step + 1, training, progress.horizon)
+        rate = self._next_rate()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
@@ -341,6 +345,12 @@ class Trainer:
             if self.workers.first:
                 self._point_best()
                 self.metrics.rewind(self.progress.step, self.progress.validated_step)
+        if self._next_rate() == 0 and not self.progress.finished(self.config, self.sampler.epoch):
+            schedule, end = self.config.training.schedule, self.progress.horizon
+            self.observer.warn(
+                f"training.schedule {schedule} came to its end at step {end:,}, so that more updates change nothing: "
+                "begin a new run from these weights instead (training.init_from)"
+            )
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

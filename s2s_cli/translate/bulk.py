@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Any, Protocol
@@ -113,7 +113,7 @@ def translate_to_file(
         UserError: where a file cannot be read or written, or what was begun there is not what is asked.
         RunFailed: where the disk is full, or a worker died.
     """
-    place, _ = destination(output)
+    (place, _), encode = destination(output), packing(output)
     with ExitStack() as held:
         with workers.together():
             windows = held.enter_context(read_input(translator, source, form))
@@ -125,14 +125,20 @@ def translate_to_file(
         speed = _Speed(done)
         with workers.together(patient=True), closing(work(_after(windows, done, speed))) as answers:
             if part:
-                _grow(part, answers, translator.notices, speed, watcher)
+                _grow(part, answers, encode, translator.notices, speed, watcher)
             else:
                 deque(answers, maxlen=0)
 
 
-def _grow(part: Part, answers: Iterator[Answer], notices: Notices, speed: _Speed, watcher: Watcher) -> None:
+def _grow(
+    part: Part,
+    answers: Iterator[Answer],
+    encode: Callable[[bytes], bytes],
+    notices: Notices,
+    speed: _Speed,
+    watcher: Watcher,
+) -> None:
     """Adds answers to what is begun, and ends it."""
-    encode = packing(part.path)
     try:
         with watcher.translating():
             for found in answers:
