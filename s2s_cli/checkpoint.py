@@ -152,10 +152,9 @@ def save(
     return final
 
 
-def prune(run: RunDirectory, keep: Sequence[Path], last: int) -> None:
-    """Removes checkpoints but the newest `last` and those in `keep`, and what crashed saves left."""
-    steps = run.checkpoints()
-    kept = {path.name for path in (*keep, *steps[max(0, len(steps) - last) :])}
+def prune(run: RunDirectory, keep: Sequence[Path]) -> None:
+    """Removes checkpoints but those in `keep`, and what crashed saves left."""
+    kept = {path.name for path in keep}
     for path in run.checkpoints_path.iterdir():
         if is_leftover(path) or (is_checkpoint(path) and path.name not in kept):
             shutil.rmtree(path, ignore_errors=True)

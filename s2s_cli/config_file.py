@@ -103,6 +103,14 @@ def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     return {key: (before.get(key), after.get(key)) for key in keys}
 
 
+def with_text_names_of(other: Config, config: Config) -> Config:
+    """A config with the file names of another's texts, where that one has texts in the same places."""
+    names: dict[KeyPath, Path] = {}
+    _map_paths(other.data, (), lambda path, at: names.setdefault(at, path))
+    data = _map_paths(config.data, (), lambda path, at: names.get(at, path))
+    return config.model_copy(update={"data": data})
+
+
 def change(section: AnySection, changes: dict[str, Any], name: str) -> AnySection:
     """A section with some values changed, checked as if it had been read so.
 

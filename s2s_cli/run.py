@@ -235,7 +235,11 @@ def _seal(version: str, body: str) -> str:
 
 
 def record_latest(run: RunDirectory) -> None:
-    """Makes this run the default model in the working directory."""
+    """Makes this run the default model in the working directory.
+
+    Raises:
+        OSError: where nothing can be written there.
+    """
     runs, path = RUNS.resolve(), run.path.resolve()
     name = path.relative_to(runs) if path.is_relative_to(runs) else path
     RUNS.mkdir(exist_ok=True)
@@ -243,7 +247,7 @@ def record_latest(run: RunDirectory) -> None:
 
 
 def latest_run() -> Path | None:
-    """The run that finished last in the working directory, if one is named there."""
+    """The run that was trained last in the working directory, if one is named there."""
     try:
         return RUNS / read_regular(RUNS / "latest", MOST_POINTER_BYTES).decode("utf-8").strip()
     except (OSError, UnicodeDecodeError):
@@ -251,7 +255,7 @@ def latest_run() -> Path | None:
 
 
 def is_latest(run: RunDirectory) -> bool:
-    """Whether a run is the one that finished last in the working directory."""
+    """Whether a run is the one that was trained last in the working directory."""
     latest = latest_run()
     try:
         return latest is not None and latest.samefile(run.path)
@@ -263,7 +267,7 @@ def find_model(path: Path | None) -> tuple[RunDirectory, Path]:
     """The run and the checkpoint to use.
 
     Args:
-        path: a run directory or one of its checkpoints; default: $S2S_MODEL, else the run that finished last.
+        path: a run directory or one of its checkpoints; default: $S2S_MODEL, else the run that was trained last.
 
     Raises:
         UserError: where none is found; says how to make one.
@@ -282,7 +286,7 @@ def find_run(path: Path | None) -> tuple[RunDirectory, Path | None]:
     if path is None:
         path = latest_run()
         if path is None:
-            raise UserError(f"no model: no run has finished in {RUNS.resolve()}; {how}")
+            raise UserError(f"no model: no run was trained in {RUNS.resolve()}; {how}")
     try:
         found = path.is_dir()
     except (OSError, ValueError):  # a name that no system allows

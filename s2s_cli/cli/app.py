@@ -56,7 +56,7 @@ ModelOption = Annotated[
         "--model",
         "-m",
         metavar="DIR",
-        help="Run directory, or one of its checkpoints. Default: $S2S_MODEL, else the run that finished last.",
+        help="Run directory, or one of its checkpoints. Default: $S2S_MODEL, else the run that was trained last.",
         show_default=False,
     ),
 ]

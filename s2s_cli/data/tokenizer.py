@@ -236,6 +236,16 @@ class Tokenizer:
         """SHA-256 over the model files: a checkpoint names the tokenizer that it was trained with."""
         return fingerprint(self.files)
 
+    def check_symbols(self, symbols: Sequence[str]) -> None:
+        """Raises `UserError` where one is no piece of a model."""
+        for name, vocabulary in self.vocabularies.items():
+            for symbol in symbols:
+                try:
+                    vocabulary.ids([symbol])
+                except KeyError:
+                    told = f"{symbol!r} is no piece of the {name} model that was given: leave it out"
+                    raise UserError(f"tokenizer.user_symbols: {told}") from None
+
     def check_sampling(self, sampling: SamplingConfig) -> None:
         """Raises `UserError` where a model has one segmentation only."""
         for vocabulary in self.vocabularies.values():

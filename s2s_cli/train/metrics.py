@@ -35,6 +35,8 @@ class MetricsLog:
             step: where the run goes on.
             validated_step: the last validation that the checkpoint knows.
         """
+        if not self.path.exists():
+            return
         kept = [
             row
             for row in read_metrics(self.path)

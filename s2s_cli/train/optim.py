@@ -47,6 +47,27 @@ SCHEDULES: dict[str, Callable[[int, TrainingConfig, int], float]] = {
 }
 
 
+def idle_settings(config: TrainingConfig, step: int, horizon: int) -> Iterator[str]:
+    """What a schedule leaves without effect, in words.
+
+    Args:
+        config: the training section.
+        step: updates made so far.
+        horizon: the steps that the schedule spans.
+    """
+    end = max(horizon, config.warmup_steps)
+    if config.schedule in ("linear", "cosine") and not config.final_rate and (config.max_steps or step + 1) > end:
+        yield (
+            f"training.schedule {config.schedule} ends at step {end:,}, and updates after that change nothing: raise "
+            "schedule_steps or final_rate in a new run, which training.init_from starts from these weights"
+        )
+    if config.schedule == "plateau" and config.patience and config.patience <= config.plateau_patience:
+        yield (
+            f"training.patience {config.patience} ends the run before the rate is lowered: raise it above "
+            f"plateau_patience ({config.plateau_patience})"
+        )
+
+
 def learning_rate(step: int, config: TrainingConfig, horizon: int) -> float:
     """The learning rate of an update (from 1): a pure function, so that resuming and plotting need nothing else."""
     if step <= config.warmup_steps:

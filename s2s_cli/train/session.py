@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from s2s_cli.checkpoint import Checkpoint, load_model, load_weights, offering_others, weights
-from s2s_cli.config import Config
-from s2s_cli.config_file import differences
+from s2s_cli.config import Config, DataConfig
+from s2s_cli.config_file import differences, with_text_names_of
 from s2s_cli.data.corpus import Corpus, count_overlap, describe_dropped, read_corpus, train_tokenizer, unknown_rate
 from s2s_cli.data.sequences import Sequences
 from s2s_cli.data.store import open_corpus
@@ -19,6 +19,7 @@ from s2s_cli.data.tokenizer import Tokenizer, fingerprint, model_files, read_giv
 from s2s_cli.device import choose_precision, keep_freed_memory, keep_programs
 from s2s_cli.distributed import Workers, joined
 from s2s_cli.errors import UserError
+from s2s_cli.evaluate import compute_scores
 from s2s_cli.files import disk_error
 from s2s_cli.model.seq2seq import build_model, count_parameters
 from s2s_cli.run import RunDirectory, find_model, record_latest
@@ -64,9 +65,10 @@ def train(config: Config, run_path: Path, observer: Observer, stop: StopRequest,
             keep_programs()
         with workers.together(), _disk_explained(run):
             if workers.first:
+                compute_scores(["a"], [["a"]], config.evaluation)  # what is missing for it is told now, not in an hour
                 _begin(run, config, observer, held, fresh=fresh)
         with _disk_explained(run):
-            return _train(config, run, observer, stop, workers, device)
+            return _train(config.data, run, observer, stop, workers, device)
 
 
 @contextmanager
@@ -80,20 +82,20 @@ def _disk_explained(run: RunDirectory) -> Iterator[None]:
 def _begin(run: RunDirectory, config: Config, observer: Observer, held: ExitStack, *, fresh: bool) -> None:
     """Makes the run directory, locked and with its log open until `held` is closed."""
     if fresh and run.exists:
+        _refuse_own_weights(run, config)
         with run.lock():
             aside = _free_name(run.path)
             run.path.rename(aside)
         observer.info(f"moved the old run to {aside}")
     held.enter_context(run.lock())
-    if run.exists:
-        _hold_to_config(run, config)
+    held_config = _hold_to_config(run, config, observer) if run.exists else config
     run.create()
-    run.write_config(config)
+    run.write_config(held_config)
     held.enter_context(observer.logging_to(run.log_path))
 
 
 def _train(
-    config: Config,
+    data: DataConfig,
     run: RunDirectory,
     observer: Observer,
     stop: StopRequest,
@@ -103,15 +105,17 @@ def _train(
     with workers.in_turn():  # what the first one makes, the others find
         if not run.exists:
             raise UserError(f"{run.path}: not seen by worker {workers.rank}: all need one folder on a shared disk")
+        config = run.read_config()
         saved = _last_checkpoint(run, config)
         torch.manual_seed(config.training.seed)
         begun = config.training.init_from if saved is None else None
         start = load_model(*find_model(begun)) if begun else None
-        tokenizer = _tokenizer(config, run, observer, start[1] if start else None)
+        tokenizer = _tokenizer(config, data, run, observer, start[1] if start else None)
         quiet = saved is not None or not workers.first
-        train_corpus, valid_corpus = _read_corpora(config, run, tokenizer, observer, stop, workers, quiet=quiet)
+        train_corpus, valid_corpus = _read_corpora(config, data, run, tokenizer, observer, stop, workers, quiet=quiet)
         stop.check()
-    found = [saved.path.name if saved else "nothing", tokenizer.fingerprint, train_corpus.fingerprint]
+    found = [saved.path.name if saved else "nothing", tokenizer.fingerprint]
+    found += [corpus.fingerprint for corpus in (train_corpus, valid_corpus)]
     with workers.together():
         if found != workers.gather_json(found)[0]:
             raise UserError(f"{run.path}: worker {workers.rank} sees another checkpoint, tokenizer or text there")
@@ -129,14 +133,26 @@ def _train(
     if saved is not None:
         trainer.resume(saved)
         observer.info(f"goes on from {saved.path.name}")
+    elif workers.first:
+        trainer.metrics.rewind(0, 0)  # an attempt that saved nothing left its figures
     began_at = trainer.progress.step
-    reason = trainer.fit()
-    with workers.together():
-        if workers.first:
-            record_latest(run)
+    try:
+        reason = trainer.fit()
+    finally:  # what a signal or a full disk ended may be used, too
+        if workers.first and run.checkpoints():
+            _record_latest(run, observer)
     progress = trainer.progress
     finished_before = saved is not None and progress.step == began_at
     return Outcome(run.path, reason, progress.step, config.monitor, progress.best, finished_before)
+
+
+def _refuse_own_weights(run: RunDirectory, config: Config) -> None:
+    """Refuses to begin from a run that is moved aside for that, or from none at all."""
+    begun = config.training.init_from
+    if begun and find_model(begun)[0].path.resolve() == run.path.resolve():
+        raise UserError(
+            f"training.init_from: {begun} is the run that --fresh would move aside; choose another folder with --run"
+        )
 
 
 def _free_name(path: Path) -> Path:
@@ -146,17 +162,33 @@ def _free_name(path: Path) -> Path:
     return aside
 
 
-def _hold_to_config(run: RunDirectory, config: Config) -> None:
-    """Refuses another config than the run's; a run that has learned nothing yet takes the new one."""
-    changed = differences(run.read_config(), config)
+def _hold_to_config(run: RunDirectory, config: Config, observer: Observer) -> Config:
+    """The config with which a run goes on, by which another than its own is refused.
+
+    A run that has learned nothing yet takes the new one. One whose text lies elsewhere now keeps the names that it
+    began with, which its checkpoints are bound to; that it is the same text is seen when it is read.
+    """
     if run.pointer("last") is None and not run.checkpoints():
         run.remove_tokenizer()  # the text may be another too
-    elif changed:
+        return config
+    own = run.read_config()
+    renamed, changed = with_text_names_of(own, config), differences(own, config)
+    if differences(own, renamed):
         keys = "\n".join(f"    {key}: {old!r} in the run, {new!r} now" for key, (old, new) in changed.items())
         raise UserError(
             f"{run.path}: this run was begun with another config:\n{keys}\n"
             "choose another folder with --run, or begin anew with --fresh (the old run is moved aside)"
         )
+    if changed:
+        observer.info("the text is read where it lies now; the run keeps the names that it began with")
+    return renamed
+
+
+def _record_latest(run: RunDirectory, observer: Observer) -> None:
+    try:
+        record_latest(run)
+    except OSError as error:
+        observer.warn(f"./runs/latest cannot be written ({error.strerror}): name this run by --model {run.path}")
 
 
 def _last_checkpoint(run: RunDirectory, config: Config) -> Checkpoint | None:
@@ -178,7 +210,9 @@ def _last_checkpoint(run: RunDirectory, config: Config) -> Checkpoint | None:
     return checkpoint
 
 
-def _tokenizer(config: Config, run: RunDirectory, observer: Observer, other: Tokenizer | None) -> Tokenizer:
+def _tokenizer(
+    config: Config, data: DataConfig, run: RunDirectory, observer: Observer, other: Tokenizer | None
+) -> Tokenizer:
     """The run's own tokenizer, else that of `init_from` (`other`), else the one given, else a new one."""
     files = run.read_tokenizer_files()
     if files.keys() == model_files(config.tokenizer, config.source):
@@ -198,13 +232,16 @@ def _tokenizer(config: Config, run: RunDirectory, observer: Observer, other: Tok
         tokenizer = other
     if tokenizer is None:
         observer.info("training the tokenizer ...")
-        tokenizer = train_tokenizer(config.data.train, config.tokenizer, config.source)
+        tokenizer = train_tokenizer(data.train, config.tokenizer, config.source)
+    else:
+        tokenizer.check_symbols(config.tokenizer.user_symbols)
     run.write_tokenizer(tokenizer)
     return tokenizer
 
 
 def _read_corpora(
     config: Config,
+    data: DataConfig,
     run: RunDirectory,
     tokenizer: Tokenizer,
     observer: Observer,
@@ -218,7 +255,6 @@ def _read_corpora(
             raise UserError(f"{run.corpus_path}: worker {workers.rank} reads another text than the first one")
         observer.info("tokenizing the training text ...")
 
-    data = config.data
     sampled = config.tokenizer.sampling.alpha > 0
     train_corpus = open_corpus(
         run.corpus_path,

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -27,6 +28,7 @@ from s2s_cli.train.optim import (
     WeightAverage,
     borrowed_weights,
     build_optimizer,
+    idle_settings,
     learning_rate,
     load_optimizer,
     optimizer_tensors,
@@ -82,6 +84,9 @@ class Trainer:
             Stopped: after a signal, with everything saved.
             RunFailed: where the loss stays infinite, memory runs out or the disk refuses; the last checkpoint stands.
         """
+        if not self.progress.finished(self.config, self.sampler.epoch):
+            for told in idle_settings(self.config.training, self.progress.step, self.progress.horizon):
+                self.observer.warn(told)
         with self.observer.training(), _memory_explained():
             while True:
                 signal = self._agree()
@@ -103,16 +108,12 @@ class Trainer:
         self.progress.elapsed = found[0][1]
         return int(max(signal for signal, _ in found))
 
-    def _next_rate(self) -> float:
-        progress = self.progress
-        return progress.plateau_factor * learning_rate(progress.step + 1, self.config.training, progress.horizon)
-
     def _update(self) -> None:
         """One optimizer step over `accumulate` batches, normalized by the target tokens of all workers."""
         began, training, progress = time.perf_counter(), self.config.training, self.progress
         epoch = self.sampler.epoch
         batches, tokens = self.sampler.share(training.accumulate, self.workers.rank, self.workers.size)
-        rate = self._next_rate()
+        rate = progress.plateau_factor * learning_rate(progress.step + 1, training, progress.horizon)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
@@ -221,7 +222,7 @@ class Trainer:
     def _average_last(self) -> None:
         """Averages the weights of the last checkpoints, once, and keeps that where it is better."""
         progress, wanted = self.progress, self.config.training.average_last
-        paths = self.run.checkpoints()[-wanted:]
+        paths = self._validated()[-wanted:]
         if len(paths) < 2 or progress.averaged_step == progress.step:
             return
         models = []
@@ -282,6 +283,7 @@ class Trainer:
             "random": random[0],
             "random_of_others": random[1:],
             "corpus": self.parts.train.fingerprint,
+            "validation": self.parts.valid.fingerprint,
         }
         model = self.average.tensors if self.average else own
         self._refuse_what_is_no_number({**training, **self.average.tensors} if self.average else training)
@@ -315,7 +317,19 @@ class Trainer:
             else:  # going on from an older checkpoint, whose best is gone
                 with suppress(UserError):
                     keep += [present] if (present := self.run.pointer("best")) else []
-        checkpoints.prune(self.run, keep, max(self.config.training.keep_last, self.config.training.average_last))
+        training = self.config.training
+        checkpoints.prune(self.run, [*keep, *self._validated()[-max(training.keep_last, training.average_last) :]])
+
+    def _validated(self) -> list[Path]:
+        """The checkpoints of validations, oldest first: those that a run has which was never stopped."""
+        return [path for path in self.run.checkpoints() if self._is_validated(path)]
+
+    def _is_validated(self, path: Path) -> bool:
+        try:
+            found = Checkpoint(path, self.config, self.parts.tokenizer.fingerprint).state()["progress"]
+        except UserError:  # it is damaged, which is told where it is needed
+            return True
+        return bool(0 < found["step"] == found["validated_step"])
 
     def resume(self, saved: Checkpoint) -> None:
         """Goes on from a checkpoint, exactly.
@@ -328,6 +342,11 @@ class Trainer:
             raise UserError(
                 f"{self.run.path}: the training text is not what this run began with, so it cannot go on exactly; "
                 "restore the text, or begin anew with --fresh"
+            )
+        if state.get("validation", self.parts.valid.fingerprint) != self.parts.valid.fingerprint:
+            raise UserError(
+                f"{self.run.path}: the validation text is not what this run began with, so its scores could not be "
+                "compared with those before; restore the text, or begin anew with --fresh"
             )
         checkpoints.load_weights(self.model, _with_prefix(tensors, WEIGHT), str(saved.path))
         load_optimizer(self.optimizer, self.model, _with_prefix(tensors, OPTIMIZER))
@@ -345,12 +364,6 @@ class Trainer:
             if self.workers.first:
                 self._point_best()
                 self.metrics.rewind(self.progress.step, self.progress.validated_step)
-        if self._next_rate() == 0 and not self.progress.finished(self.config, self.sampler.epoch):
-            schedule, end = self.config.training.schedule, self.progress.horizon
-            self.observer.warn(
-                f"training.schedule {schedule} came to its end at step {end:,}, so that more updates change nothing: "
-                "begin a new run from these weights instead (training.init_from)"
-            )
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
