@@ -16,6 +16,9 @@ import pytest
 import toy
 import yaml
 
+import s2s_cli
+from s2s_cli.translate.code import translating_code
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -227,6 +230,44 @@ def test_a_closed_pipe_is_quiet_and_endless_input_answers_at_once(trained: Path)
     assert done.stdout.count(b"\n") == 3
     assert done.stderr == b""
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("config schema", 141),
+        ("evaluate --model runs/toy --json - --min bleu=0", 141),
+        ("evaluate --model runs/toy --json - --min bleu=101", 141),
+        ("translate --input valid.src --output out.txt", 0),
+    ],
+)
+def test_a_reader_that_is_gone_is_no_missed_gate(trained: Path, command: str, code: int) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    script = f"exec 3> >(exec true); sleep 0.2; {sys.executable} -m s2s_cli {command} >&3 2>&3"
+    assert subprocess.run(["bash", "-c", script], cwd=trained, env=environment, timeout=60).returncode == code
+
+
+def test_evaluate_warns_of_sources_that_were_cut(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "long").write_text("copy" + 1200 * " a" + "\n")
+    done = toy.s2s(
+        "evaluate", "--source", tmp_path / "long", "--reference", tmp_path / "long", "--beam", 1, cwd=trained
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"warning: toy on long: 1 of 1 sources were longer than 1,000 pieces" in done.stderr
+
+
+def test_translations_are_known_by_the_code_that_made_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = translating_code()
+    package = shutil.copytree(Path(s2s_cli.__file__).parent, tmp_path / "s2s_cli")
+    monkeypatch.setattr(s2s_cli, "__file__", str(package / "__init__.py"))
+    assert translating_code.__wrapped__() == own
+    with open(package / "cli" / "plot.py", "a") as file:
+        file.write("# it draws\n")
+    assert translating_code.__wrapped__() == own
+    with open(package / "search" / "loop.py", "a") as file:
+        file.write("# it decides\n")
+    assert translating_code.__wrapped__() != own
+    assert own.startswith(f"{s2s_cli.__version__}+")
 
 
 def peak_memory(folder: Path, lines: int) -> int:

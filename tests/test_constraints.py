@@ -113,7 +113,7 @@ def test_a_wide_exact_beam_finds_the_best_without_what_is_forbidden(seed: int) -
         return not any(stands(one, text) for one in banned for text in said)
 
     config = DecodingConfig(beam=1000, n_best=5, length_penalty=draw.choice([0.0, 1.0]), stopping="exact")
-    (found,) = search(model, [seed], [limit], [Guidance((Forbidden(banned, words, EOS),))], config)
+    (found,) = search(model, [seed], [limit], [Guidance((Forbidden(banned, words),))], config)
     agrees(found, every_best(model, seed, limit, is_free, config.length_penalty))
 
 
@@ -170,7 +170,7 @@ def test_ordered_phrases_come_in_their_order_in_every_search(block: int) -> None
         other = phrase(words, draw.choice([3, 4, 7, 9]), *draw.choices(range(3, 11), k=draw.randint(0, 2)))
         phrases.insert(draw.randint(0, 4), other)
         banned = [text for text in ("ab", "c", "a b", "b") if not any(stands(text, one.text) for one in phrases)]
-        avoid = Forbidden(banned, words, EOS) if banned and draw.random() < 0.5 else None
+        avoid = Forbidden(banned, words) if banned and draw.random() < 0.5 else None
         forced = Forced(phrases, words, EOS, avoid)
         controls: tuple[Control, ...] = (avoid, forced) if avoid else (forced,)
         config = DecodingConfig.model_validate(SEARCHES[seed % len(SEARCHES)])
@@ -195,7 +195,7 @@ def drawn(seed: int) -> tuple[Toy, Spelling, list[int], list[int], list[Guidance
             own.append(phrase(words, *pieces))
         banned = [draw.choice(["a", "b", "c", "a b", "ab", "b c", "ba"]) for _ in range(draw.choice([0, 0, 1, 2]))]
         banned = [text for text in banned if not any(stands(text, one.text) for one in own)]
-        avoid = Forbidden(banned, words, EOS) if banned else None
+        avoid = Forbidden(banned, words) if banned else None
         controls: list[Control] = [avoid] if avoid else []
         if own:
             controls.append(Forced(own, words, EOS, avoid))

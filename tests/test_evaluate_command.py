@@ -6,6 +6,7 @@ import functools
 import html
 import io
 import json
+import shutil
 import signal
 import sys
 import tarfile
@@ -313,9 +314,14 @@ def test_a_ceiling_judges_ter(evaluate: Evaluate) -> None:
         (["--report", "missing/report.html"], "--report missing/report.html"),
         (["--junit", "."], "--junit"),
         (["--test", "a"], "leave it out"),
+        (["--json", "-", "--details"], "--details has no use with --json -"),
+        (["--json", "ref2", "--baseline", "ref2"], "would be overwritten"),
     ],
 )
-def test_what_does_not_fit_together_exits_with_2(evaluate: Evaluate, options: list[str], word: str) -> None:
+def test_what_does_not_fit_together_exits_with_2(
+    evaluate: Evaluate, tmp_path: Path, options: list[str], word: str
+) -> None:
+    shutil.copy(tmp_path / "ref", tmp_path / "ref2")
     code, out, err = evaluate(*options)
     assert (code, out) == (2, "")
     assert word in err

@@ -39,6 +39,13 @@ def test_a_floor_is_reached_at_its_value_and_above(value: float, floor: float, p
     assert Outcome((evaluation({"bleu": score(value)}, (gate,)),)).passed is passed
 
 
+def test_a_gate_that_is_missed_by_little_shows_by_how_much() -> None:
+    assert "bleu 29.997, at least 30 wanted" in Gate("min", "bleu", 29.997, 30, False).text
+    assert "bleu 29.50, at least 30 wanted" in Gate("min", "bleu", 29.5, 30, False).text
+    assert "ter 60.00000000000001, at most 60 wanted" in Gate("max", "ter", math.nextafter(60, 61), 60, False).text
+    assert "bleu 30.00, at least 30 wanted" in Gate("min", "bleu", 30, 30, True).text
+
+
 @pytest.mark.parametrize(("value", "passed"), [(60.0, True), (59.0, True), (60.001, False)])
 def test_a_ceiling_holds_at_its_value_and_below(value: float, passed: bool) -> None:
     (gate,) = judge({"ter": score(value)}, (), Conditions(ceilings={"ter": 60}))

@@ -154,12 +154,17 @@ def test_the_source_word_that_attention_looks_at_most_is_copied(make: Callable[.
     translator.look("--attention")
     source, target = translator.tokenizer.source, translator.tokenizer.target
     sources = [" ".join(random.Random(seed).sample([*WORDS, "(Zürich),", "Ünï!"], 4)) for seed in range(30)]
+    forbidding = make(Wishes(copy_unknown=True, forbid=("Zürich",)), beam=1, allow_unknown=True)
     bias = translator.model.output.bias
     with torch.no_grad():
         before = bias.clone()
         bias[target.specials.unk] += 12
         translations = translator.translate(sources)
+        free = forbidding.translate(sources)
         bias.copy_(before)  # others share the model
+    assert any("Zürich" in found.text for (found,) in translations)
+    assert not any("Zürich" in found.text for (found,) in free)
+    assert any("Ünï" in found.text for (found,) in free)
     copied = 0
     for text, (found,) in zip(sources, translations, strict=True):
         assert found.attention is not None
@@ -360,6 +365,7 @@ def test_the_command(run: Path) -> None:
     assert last.startswith("e d☃ ") and "http://Ä.org" in last.split() and "h" in last.split()
     (copied,) = lines_of(run, "--copy-unknown", stdin="copy Zürich\n")
     assert "⁇" not in copied
+    assert lines_of(run, "--force", "\udce9", "--forbid", "a\udce8", stdin="copy a\n")  # no UTF-8
     (run / "other").write_text("d\n")
     line = '{"source": "copy a b", "force": "h", "prefix": "c"}\n'
     (found,) = lines_of(run, "--format", "jsonl", "--prefix", "other", stdin=line)

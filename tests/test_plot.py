@@ -52,6 +52,8 @@ def test_each_kind_is_drawn(trained: Path, tmp_path: Path, kind: str, ending: st
         (("attention", "-o", "a.png"), "--text"),
         (("attention", "-o", "a.png", "--text", "  "), "--text"),
         (("curve", "-o", "a.png", "--text", "copy a"), "leave it out"),
+        (("curve", "-o", "a.png", "--baseline", "runs/toy"), "--baseline has no use with plot curve"),
+        (("attention", "-o", "a.png", "--text", "copy a", "--test", "test"), "--test has no use with plot attention"),
         (("length", "-o", "a.png", "--source", "test.src"), "--reference"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import random
@@ -285,6 +286,20 @@ def test_what_does_not_fit_exits_with_2(trained: Path, options: tuple[str, ...],
     assert done.returncode == 2
     (message,) = done.stderr.decode().splitlines()
     assert word in message
+
+
+def test_halves_of_characters_in_json_are_no_text_and_lose_no_line(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "said.jsonl").write_text('{"source": "a \\ud83d b", "translation": "b \\udc00"}\n')
+    done = toy.s2s("score", "-m", "runs/toy", "--target", tmp_path / "said.jsonl", cwd=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.count(b"\n") == 1
+
+
+def test_packed_scores_are_those_on_standard_output(trained: Path, tmp_path: Path) -> None:
+    command = ("score", "-m", "runs/toy", "--source", "test.src", "--target", "test.tgt")
+    plain = toy.s2s(*command, cwd=trained)
+    assert toy.s2s(*command, "-o", tmp_path / "out.gz", cwd=trained).returncode == 0
+    assert gzip.decompress((tmp_path / "out.gz").read_bytes()) == plain.stdout
 
 
 def test_features_need_their_file(trained: Path, tmp_path: Path) -> None:

@@ -16,8 +16,19 @@ from s2s_cli.errors import UserError
 ORDER = ("train", "translate", "evaluate", "score", "plot", "info", "average", "config")
 
 
-class _InOrder(TyperGroup):
-    """Lists the commands as people come to need them."""
+class ReaderGone(Exception):
+    """Nobody reads any more what is written."""
+
+
+class _Commands(TyperGroup):
+    """Lists the commands as people come to need them, and tells by which fault one ended where its reader has gone:
+    typer itself would end with 1, which says that a gate was missed."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGone from None
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         return sorted(super().list_commands(ctx), key=ORDER.index)
@@ -35,7 +46,7 @@ class OfOneModel(TyperCommand):
 
 
 app = typer.Typer(
-    cls=_InOrder,
+    cls=_Commands,
     name="s2s",
     help="Train a translation model from one YAML file, translate standard input, score in your build.",
     no_args_is_help=True,

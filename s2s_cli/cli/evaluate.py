@@ -103,6 +103,8 @@ def evaluate(
 
     if fail_on not in (None, "regression"):
         raise UserError(f"--fail-on {fail_on}: {suggest(fail_on, ['regression'])}")
+    if details and json_ == "-":
+        raise UserError("--details has no use with --json -, which alone is printed then: leave it out, or name a file")
     from s2s_cli.score.evaluator import Evaluator, named_file
     from s2s_cli.score.request import Request
 
@@ -156,6 +158,7 @@ def evaluate(
             written |= {"--report": report, "--output": output}
             read = [("--hypothesis", named_file(text).path) for text in request.hypothesis]
             read += [("--reference", path) for path in request.reference]
+            read += [("--baseline", Path(baseline))] if baseline else []
             check_destinations(written, [*read, ("--source", source)])
             evaluator = Evaluator(request, say if workers.first else lambda _: None, dispatcher)
             check_destinations(

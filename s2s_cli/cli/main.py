@@ -19,7 +19,7 @@ from s2s_cli.cli import (  # noqa: F401  # each registers itself
     train,
     translate,
 )
-from s2s_cli.cli.app import app, say
+from s2s_cli.cli.app import ReaderGone, app, say
 from s2s_cli.errors import INTERNAL_ERROR, S2SError, Stopped, UserError
 from s2s_cli.files import DISK_FAULTS, disk_error
 
@@ -70,10 +70,11 @@ def _guarded() -> int:
         if not error.quiet:
             say(f"s2s: {error}" if isinstance(error, Stopped) else f"s2s: error: {error}")
         return error.exit_code
+    except (ReaderGone, BrokenPipeError):
+        _discard_output()
+        return 128 + 13
     except OSError as error:
         _discard_output()
-        if error.errno == errno.EPIPE:
-            return 128 + 13
         if error.errno in DISK_FAULTS or (error.errno == errno.EBADF and "stdout" in _closed):
             told = disk_error(error, "cannot write the output")
             say(f"s2s: error: {told}")

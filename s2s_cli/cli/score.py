@@ -62,9 +62,11 @@ def score(
     are, so that the figures are those of the search; text is tokenized anew, which may part it otherwise.
     """
     from s2s_cli.files import check_destinations, replaced_when_done
+    from s2s_cli.packing import packed_where_named
     from s2s_cli.signals import end_quietly_on_closed_pipe
 
-    end_quietly_on_closed_pipe()
+    if not (output or attention or json_):  # nothing is left half written
+        end_quietly_on_closed_pipe()
     written = {"--output": output, "--attention": attention, "--json": json_}
     check_destinations(written, [("--source", source), ("--target", target)])
     from s2s_cli.display import write_json
@@ -80,7 +82,11 @@ def score(
     )
     insight = Insight(total=True, tokens=scores, alignment=alignments)
     looking = watching(translator, alignments=alignments, attention=attention, show_attention=show_attention)
-    with looking as watches, replaced_when_done(output, sys.stdout) as lines:
+    with (
+        looking as watches,
+        replaced_when_done(output, sys.stdout) as file,
+        packed_where_named(output, file) as lines,
+    ):
         total = score_pairs(translator, source, target, lines, lambda found: FORMATS[format_](insight, found), watches)
     for message in translator.notices.messages(translator.config):
         say(f"warning: {message}")

@@ -172,7 +172,8 @@ def translate(
         group = dispatcher.workers
         with group.together():
             if group.size == 1:
-                end_quietly_on_closed_pipe()
+                if output is None and attention is None:  # nothing is left half written
+                    end_quietly_on_closed_pipe()
             else:
                 refuse_alone(input_, output, looks=show_attention or bool(attention), processes=workers, fresh=fresh)
             read = [("--input", input_), ("--prefix", prefix), *(("--terminology", path) for path in terminology or ())]

@@ -49,6 +49,8 @@ def draw(kind: str, request: Request, text: str | None, path: Path, say: Callabl
 
 
 def _figure(kind: str, request: Request, text: str | None, say: Callable[[str], None]) -> Figure:
+    if kind in ("curve", "attention"):
+        request.check_plot(kind)
     if kind == "curve":
         return plots.learning_curve(read_metrics(find_model(request.model)[0].metrics_path))
     if kind == "attention":

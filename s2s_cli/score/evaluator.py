@@ -21,6 +21,7 @@ from s2s_cli.evaluate import (
     tokenization_hint,
 )
 from s2s_cli.files import is_there, write_result
+from s2s_cli.packing import packing
 from s2s_cli.run import find_model
 from s2s_cli.score import testset
 from s2s_cli.score.analysis import Details, break_down
@@ -125,7 +126,7 @@ class Evaluator:
                 evaluation = scored[system]
                 if self.request.output:
                     lines = "".join(f"{line}\n" for line in evaluation.translations)
-                    write_result(self.request.output, lines.encode())
+                    write_result(self.request.output, packing(self.request.output)(lines.encode()))
                 found.append(self._judge(evaluation, baseline))
         return Outcome(tuple(found))
 

@@ -45,7 +45,10 @@ class Gate:
         if self.kind == "max-drop":
             return f"{self.metric} worse than the baseline by {max(0.0, self.value):.2f}, at most {self.limit:g} wanted"
         bound = "at least" if self.kind == "min" else "at most"
-        return f"{self.metric} {self.value:.2f}, {bound} {self.limit:g} wanted"
+        value = f"{self.value:.2f}"
+        if not self.passed and float(value) == self.limit:  # as missed by less than is shown
+            value = repr(self.value)
+        return f"{self.metric} {value}, {bound} {self.limit:g} wanted"
 
 
 def judge(scores: Mapping[str, Score], comparisons: Sequence[Comparison], conditions: Conditions) -> tuple[Gate, ...]:

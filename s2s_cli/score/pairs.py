@@ -19,7 +19,7 @@ from s2s_cli.translate.attention_file import Watch
 from s2s_cli.translate.entry import Entry, Translation
 from s2s_cli.translate.formats import format_of
 from s2s_cli.translate.insight import SEPARATOR, Insight
-from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS
+from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS, SURROGATES
 from s2s_cli.translate.translator import Translator
 
 _KEPT = (
@@ -150,7 +150,8 @@ def _of_json(where: str, source: Source | None, line: str) -> _Pair:
             f"{where}: no object with a translation (and, without --source, its source): give lines as `s2s translate` "
             "writes them, or plain text in a file that does not end in .jsonl"
         )
-    return _Pair(where, source, text, pieces)
+    source = source.translate(SURROGATES) if isinstance(source, str) else source
+    return _Pair(where, source, text.translate(SURROGATES), pieces)
 
 
 def _entries(pairs: Sequence[_Pair], target: Vocabulary) -> list[Entry]:

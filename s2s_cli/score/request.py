@@ -74,6 +74,16 @@ class Request:
                 f"{option}: one file cannot hold the translations of {sets} test sets: score them one by one"
             )
 
+    def check_plot(self, kind: str) -> None:
+        """Refuses what a plot that scores nothing has no use for.
+
+        Raises:
+            UserError: naming the option.
+        """
+        self._refuse(f"with plot {kind}", "source", "reference", "hypothesis", "test", "baseline")
+        if kind == "curve":
+            self._refuse(f"with plot {kind}", "beam")
+
     def _refuse(self, where: str, *names: str) -> None:
         for name in names:
             if getattr(self, name) not in (None, ()):

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +28,7 @@ from s2s_cli.forced import attention_maps, losses, mean_loss, perplexity
 from s2s_cli.run import find_model, read_metrics
 from s2s_cli.score.cache import TranslationCache
 from s2s_cli.score.testset import TestSet, digest
+from s2s_cli.translate.code import translating_code
 from s2s_cli.translate.translator import Translator
 
 MOST_JSON_BYTES = 1 << 30
@@ -208,6 +208,9 @@ class ModelSystem:
             )
             return kept or ()
         found = self._translate(sources)
+        for message in self.translator.notices.messages(self.translator.config):
+            self._say(f"warning: {self.name} on {test.name}: {message}")
+        self.translator.notices.take()
         if self._cache and workers.first:
             self._cache.put(key, found)
         return found
@@ -215,18 +218,25 @@ class ModelSystem:
     def _translate(self, sources: Sequence[Source]) -> tuple[str, ...]:
         size = max(1, math.ceil(len(sources) / self._dispatcher.pieces))
 
-        def piece(number: int) -> list[str] | None:
+        def piece(number: int) -> tuple[list[str], dict[str, int]] | None:
             part = sources[number * size : (number + 1) * size]
-            return [best.text for best, *_ in self.translator.translate(part)] if part else None
+            if not part:
+                return None
+            texts = [best.text for best, *_ in self.translator.translate(part)]
+            return texts, self.translator.notices.take()
 
+        translations = list[str]()
         with self._dispatcher.workers.together(patient=True), closing(self._dispatcher.results(piece)) as found:
-            return tuple(chain.from_iterable(found))
+            for texts, counts in found:
+                translations += texts
+                self.translator.notices.add(**counts)
+        return tuple(translations)
 
     def _key(self, test: TestSet) -> dict[str, Any]:
         """All that a translation depends on; the batch is not among it."""
         tokenizer = fingerprint(self.run.read_tokenizer_files())
         return {
-            "s2s": __version__,
+            "s2s": translating_code(),
             "model": Checkpoint(self.checkpoint, self.config, tokenizer).model_sha256(),
             "config": identity(self.config),
             "tokenizer": tokenizer,

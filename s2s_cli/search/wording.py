@@ -72,8 +72,8 @@ class Forbidden(Control):
     the text is free of them at every step, and may end at any.
     """
 
-    def __init__(self, phrases: Sequence[str], spelling: Spelling, eos: int) -> None:
-        self._phrases, self._spelling, self._eos = tuple(dict.fromkeys(phrases)), spelling, eos
+    def __init__(self, phrases: Sequence[str], spelling: Spelling) -> None:
+        self._phrases, self._spelling = tuple(dict.fromkeys(phrases)), spelling
         self._bytes = [phrase.encode() for phrase in self._phrases]
         self.reach = max(map(len, self._bytes)) + 2 * LONGEST_CHARACTER
         self._completing: dict[tuple[int, int], list[int]] = {}

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Any, Protocol
 
-from s2s_cli import __version__
 from s2s_cli.checkpoint import Checkpoint
 from s2s_cli.data.tokenizer import fingerprint
 from s2s_cli.distributed import Workers
@@ -17,6 +16,7 @@ from s2s_cli.errors import RunFailed, Stopped, UserError
 from s2s_cli.files import destination
 from s2s_cli.packing import packing
 from s2s_cli.run import RunDirectory
+from s2s_cli.translate.code import translating_code
 from s2s_cli.translate.entry import Notices
 from s2s_cli.translate.formats import Format
 from s2s_cli.translate.part import Part
@@ -58,11 +58,11 @@ def asked_of(
     """
     decoding = translator.config.model_dump(mode="json", exclude={"batch_size"})
     return {
-        "s2s": __version__,
+        "s2s": translating_code(),
         "--input": _told(source),
         **{f"--model {number}": _model_sha256(*model) for number, model in enumerate(models, 1)},
         **{f"decoding.{name}": value for name, value in decoding.items()},
-        **{f"--{name}": _told(value) for name, value in options.items() if name not in decoding},
+        **{f"--{name.replace('_', '-')}": _told(value) for name, value in options.items() if name not in decoding},
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from s2s_cli.packing import PACKERS, refuse_packed
 from s2s_cli.translate.documents import NOTHING, Divide, Document, Splitter, Whole, whole
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
 from s2s_cli.translate.insight import FIELDS, Insight
-from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS, count_lines, read_windows, repair
+from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS, SURROGATES, count_lines, read_windows, repair
 from s2s_cli.translate.objects import Member, read_object, write_object
 from s2s_cli.translate.wishes import read_lines
 
@@ -29,8 +28,6 @@ _ADDED = (*_TRANSLATIONS, "error", *FIELDS)
 TEXT_ALONE = Insight()
 
 _TOO_LONG = f"longer than {MAX_LINE_BYTES:,} bytes"
-
-_SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 class Item(NamedTuple):
@@ -220,7 +217,7 @@ def _text(members: Mapping[str, Member], name: str) -> str:
     value = members[name].value
     if not isinstance(value, str):
         raise ValueError(f"the field {json.dumps(name)} must be a string")
-    return _SURROGATES.sub("\ufffd", value)
+    return value.translate(SURROGATES)
 
 
 def _texts(members: Mapping[str, Member], name: str) -> tuple[str, ...]:
@@ -233,7 +230,7 @@ def _texts(members: Mapping[str, Member], name: str) -> tuple[str, ...]:
     several = value if isinstance(value, list) else [value]
     if not all(isinstance(one, str) for one in several):
         raise ValueError(f"the field {json.dumps(name)} must be a string or a list of strings")
-    return tuple(_SURROGATES.sub("\ufffd", one) for one in several)
+    return tuple(one.translate(SURROGATES) for one in several)
 
 
 _CONTROLS: dict[str, Callable[[Mapping[str, Member], str], Any]] = {"prefix": _text, "force": _texts, "forbid": _texts}

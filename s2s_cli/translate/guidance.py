@@ -104,7 +104,7 @@ class Guide:
     def _avoid(self, phrases: tuple[str, ...]) -> Forbidden | None:
         if phrases not in self._forbidden:
             target = self._tokenizer.target
-            made = Forbidden(phrases, target.spelling, target.specials.eos) if phrases else None
+            made = Forbidden(phrases, target.spelling) if phrases else None
             self._forbidden[phrases] = made
         return self._forbidden[phrases]
 

@@ -19,7 +19,9 @@ READ_BYTES = 1 << 16
 
 # To Unicode these too end a line or are no text: one input line must stay one line, here and for whoever reads on.
 BLANKS = dict.fromkeys(map(ord, "\0\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), " ")
-REPAIRS = BLANKS | {ord("\ufeff"): ""}
+SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
+"""No text: what JSON's escapes and the command line can hold all the same."""
+REPAIRS = BLANKS | SURROGATES | {ord("\ufeff"): ""}
 
 
 def repair(line: bytes) -> tuple[Entry, bool]:

@@ -33,6 +33,7 @@ from s2s_cli.model.seq2seq import SearchModel, Seq2Seq
 from s2s_cli.run import RunDirectory, find_model
 from s2s_cli.search.flight import Guidance, Hypothesis, Sources
 from s2s_cli.search.loop import Model, decode
+from s2s_cli.search.wording import Forbidden
 from s2s_cli.translate.entry import Entry, Notices, Refused, Translation
 from s2s_cli.translate.guidance import Guide
 from s2s_cli.translate.lines import BLANKS, REPAIRS
@@ -273,7 +274,10 @@ class Translator:
         target = self.tokenizer.target
         surfaces = [found for control in asked.guidance.controls for found in control.surfaces(hypothesis.ids)]
         if self.wishes.copy_unknown:
-            surfaces += self._copied(str(entry.source), asked.row, hypothesis, surfaces)
+            for copied in self._copied(str(entry.source), asked.row, hypothesis, surfaces):
+                said = target.spelling.text(hypothesis.ids, [*surfaces, copied])
+                if not any(isinstance(one, Forbidden) and one.found(said) for one in asked.guidance.controls):
+                    surfaces.append(copied)
         text = target.spelling.text(hypothesis.ids, surfaces) if surfaces else target.decode(hypothesis.ids)
         text = text.translate(REPAIRS).replace("\n", " ")
         found = Translation(
