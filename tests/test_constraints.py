@@ -266,6 +266,27 @@ def test_an_unknown_piece_is_said_only_within_its_phrase_and_replaced() -> None:
         assert text.count("☃") == text.count("☂") == 1
 
 
+def longest(rest: bytes, texts: Sequence[bytes]) -> float:
+    """Pieces of the longest segmentation, of which the last may go past the end; by trying all."""
+    if not rest:
+        return 0
+    fit = [text for text in texts if text and (rest.startswith(text) or text.startswith(rest))]
+    return max((1 + longest(rest[len(text) :], texts) for text in fit), default=-math.inf)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_prefix_has_room_for_any_segmentation_and_no_more(seed: int) -> None:
+    draw, texts = (
+        random.Random(seed),
+        [text.encode() for text in ("", "", " ⁇ ", "東", "京", "東京", "都", " 東", "京都市")],
+    )
+    rest = "".join(draw.choices("東京都", k=draw.randint(1, 7)))
+    prefix = Prefix((3,), rest.encode(), "", Spelling(texts, 2))
+    assert prefix.spells
+    assert prefix.least == 1 + longest(rest.encode(), texts)
+    assert Prefix((), 400 * "東".encode(), "", Spelling(texts, 2)).least == 400
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_a_prefix_is_the_beginning_in_whatever_pieces(seed: int) -> None:
     draw, words = random.Random(seed), spelling(len(TEXTS))

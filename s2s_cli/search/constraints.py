@@ -168,7 +168,7 @@ class Forced(Control):
         return [surface for number, surface in found.items() if self.phrases[number].replaced]
 
     def _counts(self, state: Progress) -> bool:
-        return self._prefix is None or state.skipped == self._prefix.least
+        return self._prefix is None or state.skipped == self._prefix.end
 
     def _settled(
         self,

@@ -26,17 +26,18 @@ class Prefix(Control):
 
     def __init__(self, head: Sequence[int], rest: bytes, text: str, spelling: Spelling) -> None:
         self._head, self._rest, self._text, self._spelling = tuple(head), rest, text, spelling
-        self.least = len(head) + len(rest)
+        self.end = len(head) + len(rest)
+        """The state in which it is said."""
 
     def start(self) -> int:
         return 0
 
     def after(self, state: int, piece: int) -> int:
         said = 1 if state < len(self._head) else len(self._spelling.texts[piece])
-        return min(state + said, self.least)
+        return min(state + said, self.end)
 
     def only(self, state: int, room: int) -> Sequence[int] | None:
-        if state == self.least:
+        if state == self.end:
             return None
         return [self._head[state]] if state < len(self._head) else self._ways[state - len(self._head)]
 
@@ -52,6 +53,15 @@ class Prefix(Control):
     def spells(self) -> bool:
         """Whether there are pieces for the rest."""
         return not self._rest or bool(self._ways[0])
+
+    @cached_property
+    def least(self) -> int:  # type: ignore[override]
+        """The pieces that it may take, in whatever segmentation."""
+        most = [0] * (len(self._rest) + 1)
+        for at in range(len(self._rest) - 1, -1, -1):
+            ends = (min(at + len(self._spelling.texts[piece]), len(self._rest)) for piece in self._ways[at])
+            most[at] = 1 + max((most[end] for end in ends), default=0)
+        return len(self._head) + most[0]
 
     @cached_property
     def _ways(self) -> list[list[int]]:
