@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#222222")
 """Told apart by people who do not see red and green alike (Okabe and Ito 2008)."""
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", ":", "-.")
 FORMATS = (".png", ".svg", ".pdf")
 SCRIPTS = "한あ漢"
 """A font for attention maps should hold one of these."""
@@ -94,7 +95,7 @@ def by_group(systems: Mapping[str, Breakdown], metric: str | None = None) -> Fig
             [score.high - score.value if score.high is not None else 0 for score in scores],
         ]
         bounded = [[max(0.0, error) for error in side] for side in errors]
-        axes.errorbar(places, values, bounded, label=name, color=_colour(index), marker=_mark(index), capsize=2)
+        axes.errorbar(places, values, bounded, label=name, **_style(index), capsize=2)
     axes.set_xticks(range(len(first.groups)), [f"{group.label}\n({group.count:,})" for group in first.groups])
     axes.set(xlabel=f"{first.unit} ({first.counted})", ylabel=metric, title=f"{metric} {first.name}")
     axes.legend()
@@ -130,7 +131,7 @@ def bands(panels: Sequence[Panel]) -> Figure:
         for name, points in panel.lines.items():
             index = names.index(name)
             places, values, lows, highs = zip(*points, strict=True)
-            axes.plot(places, values, label=name, color=_colour(index), marker=_mark(index), markersize=4)
+            axes.plot(places, values, label=name, **_style(index), markersize=4)
             axes.fill_between(places, lows, highs, color=_colour(index), alpha=0.15, linewidth=0)
         axes.set(xlabel=panel.across, ylabel=panel.up, title=panel.title)
         axes.set_ylim(bottom=0)
@@ -213,14 +214,15 @@ def _fonts() -> list[str]:
 
 def _line(axes: Any, name: str, points: Sequence[tuple[float, float]], index: int, mark: str | None = None) -> None:
     if points:
-        axes.plot(
-            *zip(*points, strict=True), label=name, color=_colour(index), marker=_mark(index) if mark is None else mark
-        )
+        style = _style(index) if mark is None else {**_style(index), "marker": mark}
+        axes.plot(*zip(*points, strict=True), label=name, **style)
 
 
 def _colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def _mark(index: int) -> str:
-    return MARKS[index % len(MARKS)]
+def _style(index: int) -> dict[str, str]:
+    """How a line is drawn: where the colours begin again, it is broken otherwise."""
+    line = LINES[index // len(COLOURS) % len(LINES)]
+    return {"color": _colour(index), "marker": MARKS[index % len(MARKS)], "linestyle": line}
