@@ -92,7 +92,7 @@ def test_an_evaluation_scores_and_keeps_translations_by_the_content_of_the_featu
     trained: Path, tmp_path: Path
 ) -> None:
     cache = {"S2S_CACHE": str(tmp_path / "cache")}
-    first = toy.s2s("evaluate", "--json", "-", "--max", "loss=100", "--details", cwd=trained, **cache)
+    first = toy.s2s("evaluate", "--json", "-", "--max", "loss=100", cwd=trained, **cache)
     assert first.returncode == 0, first.stderr.decode()
     found = json.loads(first.stdout)
     assert found["scores"]["loss"]["value"] < 5

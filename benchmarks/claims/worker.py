@@ -108,10 +108,15 @@ def speed(system: ModelSystem, request: dict[str, Any]) -> Figures:
 KINDS: dict[str, Callable[[ModelSystem, dict[str, Any]], Figures]] = {"translate": translate, "speed": speed}
 
 
+def tell(message: str) -> None:
+    """Tells the user; standard output is for figures alone."""
+    print(message, file=sys.stderr)
+
+
 def main(kind: str, run: str) -> None:
     """Measures and prints."""
     request = json.load(sys.stdin)
-    print(json.dumps(KINDS[kind](ModelSystem(Path(run), None, print), request), ensure_ascii=False))
+    print(json.dumps(KINDS[kind](ModelSystem(Path(run), None, tell), request), ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -222,7 +222,7 @@ def _colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def _style(index: int) -> dict[str, str]:
+def _style(index: int) -> dict[str, Any]:
     """How a line is drawn: where the colours begin again, it is broken otherwise."""
     line = LINES[index // len(COLOURS) % len(LINES)]
     return {"color": _colour(index), "marker": MARKS[index % len(MARKS)], "linestyle": line}
