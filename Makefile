@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 60
 help:
 	@echo "make demo       train on the demo corpus, translate, evaluate (about three minutes)"
 	@echo "make demo-shapes  the same with pictures as sources (about two minutes)"
-	@echo "make test       format, lint, types, tests (under ten minutes)"
+	@echo "make test       format, lint, types, tests (ten to twenty minutes on two cores)"
 	@echo "make test-slow  the whole matrix of cells and attentions, and the long forms of the tests"
 	@echo "make torture    kills, damage, full disks and hostile input, long forms (about an hour)"
 	@echo "make bench      speed, memory and growth on this machine (QUICK=1: about a minute)"
