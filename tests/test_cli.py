@@ -256,6 +256,19 @@ def test_evaluate_warns_of_sources_that_were_cut(trained: Path, tmp_path: Path) 
     assert b"warning: toy on long: 1 of 1 sources were longer than 1,000 pieces" in done.stderr
 
 
+def test_packed_translations_of_an_evaluation_are_scored_again(trained: Path, tmp_path: Path) -> None:
+    packed = tmp_path / "said.gz"
+    done = toy.s2s("evaluate", "--output", packed, "--plain", cwd=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    assert packed.read_bytes().startswith(b"\x1f\x8b")
+    again = toy.s2s(
+        "evaluate", "--hypothesis", packed, "--reference", "test.tgt", "--metric", "bleu", "--plain", cwd=trained
+    )
+    assert again.returncode == 0, again.stderr.decode()
+    (score,) = (line.split()[1] for line in again.stdout.decode().splitlines() if line.startswith("bleu"))
+    assert f"bleu {score} ".encode() in b" ".join(done.stdout.split()) + b" "
+
+
 def test_translations_are_known_by_the_code_that_made_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = translating_code()
     package = shutil.copytree(Path(s2s_cli.__file__).parent, tmp_path / "s2s_cli")
