@@ -155,16 +155,14 @@ def test_unigram_draws_among_the_best_by_their_smoothed_probability(alpha: float
 
 
 def dropped(
-    parts: list[str], pieces: Pieces, alpha: float, share: float = 1.0
+    parts: list[tuple[int, str]],
+    pieces: Pieces,
+    alpha: float,
+    out: frozenset[tuple[int, str, str]] = frozenset(),
+    share: float = 1.0,
 ) -> Iterator[tuple[tuple[str, ...], float]]:
     """All ways in which merges can be left out, with their probabilities: at each turn the best pair that was not left
     out already; where it was, is known by its place, as long as nothing there was merged."""
-    yield from _dropped([(index, part) for index, part in enumerate(parts)], frozenset(), pieces, alpha, share)
-
-
-def _dropped(
-    parts: list[tuple[int, str]], out: frozenset[tuple[int, str, str]], pieces: Pieces, alpha: float, share: float
-) -> Iterator[tuple[tuple[str, ...], float]]:
     known = pieces.of(Type.NORMAL)
     open_ = [
         (-pieces.all[known[left + right]].score, index, at)
@@ -176,9 +174,9 @@ def _dropped(
         return
     _, index, at = min(open_)
     left, right = parts[at][1], parts[at + 1][1]
-    yield from _dropped(parts, out | {(index, left, right)}, pieces, alpha, share * alpha)
+    yield from dropped(parts, pieces, alpha, out | {(index, left, right)}, share * alpha)
     merged = [*parts[:at], (index, left + right), *parts[at + 2 :]]
-    yield from _dropped(merged, out, pieces, alpha, share * (1 - alpha))
+    yield from dropped(merged, pieces, alpha, out, share * (1 - alpha))
 
 
 @pytest.mark.usefixtures("kept")
@@ -188,7 +186,7 @@ def test_bpe_leaves_out_each_merge_by_its_probability(alpha: float) -> None:
     known = pieces.of(Type.NORMAL)
     for word in SOME:
         wanted = Counter[tuple[int, ...]]()
-        for parts, share in dropped(list(word), pieces, alpha):
+        for parts, share in dropped([*enumerate(word)], pieces, alpha):
             wanted[tuple(known[part] for part in parts)] += share  # type: ignore[assignment]
         assert math.isclose(sum(wanted.values()), 1)
         draw = Merges(pieces, alpha)

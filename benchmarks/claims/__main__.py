@@ -14,6 +14,7 @@ from benchmarks.claims.judged import CLAIMS
 from benchmarks.claims.runner import Commands, Maker, complete
 from benchmarks.claims.store import Store
 from benchmarks.measure import ROOT, about
+from s2s_cli.cli.app import say
 from s2s_cli.errors import Stopped
 from s2s_cli.report import plots
 from s2s_cli.signals import raise_on_signal
@@ -61,11 +62,6 @@ def measure(evidence: Evidence, names: list[str]) -> list[str]:
     work.mkdir(parents=True, exist_ok=True)
     maker = Maker(Commands(work), about())
     return complete(evidence.figures, evidence.store, maker, say, needed=needed)
-
-
-def say(message: str) -> None:
-    """Tells the user."""
-    typer.echo(message, err=True)
 
 
 if __name__ == "__main__":

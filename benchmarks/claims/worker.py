@@ -16,6 +16,7 @@ from torch import Tensor
 from benchmarks import decoding, training
 from benchmarks.corpus import Text
 from benchmarks.measure import Figures
+from s2s_cli.cli.app import say
 from s2s_cli.data.corpus import read_corpus
 from s2s_cli.model.seq2seq import count_parameters
 from s2s_cli.run import read_metrics
@@ -108,15 +109,10 @@ def speed(system: ModelSystem, request: dict[str, Any]) -> Figures:
 KINDS: dict[str, Callable[[ModelSystem, dict[str, Any]], Figures]] = {"translate": translate, "speed": speed}
 
 
-def tell(message: str) -> None:
-    """Tells the user; standard output is for figures alone."""
-    print(message, file=sys.stderr)
-
-
 def main(kind: str, run: str) -> None:
     """Measures and prints."""
     request = json.load(sys.stdin)
-    print(json.dumps(KINDS[kind](ModelSystem(Path(run), None, tell), request), ensure_ascii=False))
+    print(json.dumps(KINDS[kind](ModelSystem(Path(run), None, say), request), ensure_ascii=False))
 
 
 if __name__ == "__main__":
