@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 60
 
 .PHONY: help install demo demo-shapes test test-slow torture bench claims check format clean
 help:
-	@echo "make demo       train on the demo corpus, translate, evaluate (about three minutes)"
+	@echo "make demo       train on the demo corpus, translate, evaluate (two to six minutes)"
 	@echo "make demo-shapes  the same with pictures as sources (about two minutes)"
 	@echo "make test       format, lint, types, tests (ten to twenty minutes on two cores)"
 	@echo "make test-slow  the whole matrix of cells and attentions, and the long forms of the tests"
