@@ -16,7 +16,7 @@ from s2s_cli.model.coverage import COVERAGES
 from s2s_cli.model.interface import Attended, AttentionState, Encoded, Memory
 
 SCORED = sorted(ATTENTIONS.keys() - {"none"})
-LENGTHS = [4, 1, 7, 3]
+LENGTHS = [4, 1, 9, 3]
 QUERIES, HEADS = 5, 2
 Vector = list[float]
 
@@ -56,15 +56,31 @@ def mix(shares: Vector, states: list[Vector]) -> Vector:
     return [dot(shares, list(column)) for column in zip(*states, strict=True)]
 
 
-def reference(name: str, weights: dict[str, list], query: Vector, states: list[Vector]) -> tuple[Vector, Vector]:
+Factors = list[float | None]  # on each state's weight after the softmax; None: it is not looked at
+
+
+def shares_of(scores: Vector, factors: Factors) -> Vector:
+    inside = [at for at, factor in enumerate(factors) if factor is not None]
+    shares = [0.0] * len(scores)
+    for at, share in zip(inside, softmax([scores[at] for at in inside]), strict=True):
+        shares[at] = share * factors[at]
+    return shares
+
+
+def reference(
+    name: str, weights: dict[str, list], query: Vector, states: list[Vector], factors: Factors
+) -> tuple[Vector, Vector]:
     """Context and weights of one query."""
     if name.startswith("multi-head"):
-        return reference_heads(name, weights, query, states)
-    shares = softmax([reference_score(name, weights, query, state, at) for at, state in enumerate(states)])
+        return reference_heads(name, weights, query, states, factors)
+    scores = [reference_score(name, weights, query, state, at) for at, state in enumerate(states)]
+    shares = shares_of(scores, factors)
     return mix(shares, states), shares
 
 
-def reference_heads(name: str, weights: dict[str, list], query: Vector, states: list[Vector]) -> tuple[Vector, Vector]:
+def reference_heads(
+    name: str, weights: dict[str, list], query: Vector, states: list[Vector], factors: Factors
+) -> tuple[Vector, Vector]:
     """Vaswani et al. 2017, section 3.2.2; the additive score of Chen et al. 2018, section 4."""
     q = times(weights["query_projection.weight"], query)
     keys, values = ([times(weights[f"{part}_projection.weight"], s) for s in states] for part in ("key", "value"))
@@ -76,7 +92,7 @@ def reference_heads(name: str, weights: dict[str, list], query: Vector, states: 
         else:
             v = weights["scorer"][head]
             scores = [dot(v, [math.tanh(a + b) for a, b in zip(q[part], key[part], strict=True)]) for key in keys]
-        shares = softmax(scores)
+        shares = shares_of(scores, factors)
         contexts += mix(shares, [value[part] for value in values])
         shown = [before + share / HEADS for before, share in zip(shown, shares, strict=True)]
     return times(weights["context_projection.weight"], contexts), shown
@@ -124,7 +140,7 @@ def test_context_and_weights_follow_the_equations(name: str, build: Callable, en
     for sentence, length in enumerate(LENGTHS):
         states = encoded.states_BSC[sentence, :length].tolist()
         for query in range(QUERIES):
-            context, shares = reference(name, values, query_BQH[sentence, query].tolist(), states)
+            context, shares = reference(name, values, query_BQH[sentence, query].tolist(), states, [1.0] * length)
             assert found.context_BQC[sentence, query].tolist() == pytest.approx(context, abs=1e-5)
             assert found.weights_BQS[sentence, query, :length].tolist() == pytest.approx(shares, abs=1e-6)
 
@@ -139,27 +155,27 @@ def test_a_new_normed_scorer_scores_as_bahdanaus_does(encoded: Encoded) -> None:
     torch.testing.assert_close(normed.score(query_BQH, keys_BSA), plain.score(query_BQH, keys_BSA))
 
 
-WINDOW = 1
-
-
-def reference_window(span: str, weights: dict[str, list], query: Vector, step: int, length: int) -> list[float | None]:
+def reference_window(span: str, weights: dict[str, list], query: Vector, step: int, length: int, reach: int) -> Factors:
     """Luong et al. 2015, section 3.2, positions counted from one: the Gaussian's factor, None outside the window."""
     if span == "local-m":
         center = float(min(step, length))
     else:
         hidden = [math.tanh(x) for x in times(weights["span.position.weight"], query)]
         center = length / (1 + math.exp(-dot(weights["span.scorer.weight"][0], hidden)))
-    factors: list[float | None] = []
+    factors: Factors = []
     for position in range(1, length + 1):
-        gauss = math.exp(-((position - center) ** 2) / (2 * (WINDOW / 2) ** 2)) if span == "local-p" else 1.0
-        factors.append(gauss if abs(position - center) <= WINDOW else None)
+        gauss = math.exp(-((position - center) ** 2) / (2 * (reach / 2) ** 2)) if span == "local-p" else 1.0
+        factors.append(gauss if abs(position - center) <= reach else None)
     return factors
 
 
+@pytest.mark.parametrize("reach", [1, 2, 3])
 @pytest.mark.parametrize("span", ["local-m", "local-p"])
-@pytest.mark.parametrize("name", ["luong-general", "luong-dot", "bahdanau"])
-def test_a_local_span_looks_at_its_window_alone(name: str, span: str, build: Callable, encoded: Encoded) -> None:
-    attention = build(name, attention_span=span, attention_window=WINDOW)
+@pytest.mark.parametrize("name", ["luong-general", "luong-dot", "bahdanau", "multi-head", "multi-head-additive"])
+def test_a_local_span_looks_at_its_window_alone(
+    name: str, span: str, reach: int, build: Callable, encoded: Encoded
+) -> None:
+    attention = build(name, attention_span=span, attention_window=reach)
     query_BQH = queries_for(attention)
     found = look(attention, query_BQH, encoded)
     values = {key: tensor.tolist() for key, tensor in attention.state_dict().items()}
@@ -168,17 +184,13 @@ def test_a_local_span_looks_at_its_window_alone(name: str, span: str, build: Cal
         states = encoded.states_BSC[sentence, :length].tolist()
         for step in range(QUERIES):
             query = query_BQH[sentence, step].tolist()
-            factors = reference_window(span, values, query, step + 1, length)
-            inside = [at for at, factor in enumerate(factors) if factor is not None]
-            left_out += length - len(inside)
-            shares = [0.0] * length
-            for at, share in zip(
-                inside, softmax([reference_score(name, values, query, states[at], at) for at in inside]), strict=True
-            ):
-                shares[at] = share * factors[at]
+            factors = reference_window(span, values, query, step + 1, length, reach)
+            context, shares = reference(name, values, query, states, factors)
+            outside = [at for at in range(max(LENGTHS)) if at >= length or factors[at] is None]
+            left_out += len(outside) - (max(LENGTHS) - length)
             assert found.weights_BQS[sentence, step, :length].tolist() == pytest.approx(shares, abs=1e-6)
-            assert all(found.weights_BQS[sentence, step, at] == 0 for at in range(max(LENGTHS)) if at not in inside)
-            assert found.context_BQC[sentence, step].tolist() == pytest.approx(mix(shares, states), abs=1e-5)
+            assert (found.weights_BQS[sentence, step, outside] == 0).all()
+            assert found.context_BQC[sentence, step].tolist() == pytest.approx(context, abs=1e-5)
     assert left_out > 5
 
 

@@ -130,10 +130,16 @@ def test_encode_gives_the_state_after_each_last_token(name: str, layer_norm: boo
 
 
 def make_encoder(
-    name: str, layers: int, bidirectional: bool | str, keep_finals: bool, shake: Callable, **settings: bool
+    name: str,
+    layers: int,
+    bidirectional: bool | str,
+    keep_finals: bool,
+    shake: Callable,
+    recurrent_dropout: float = 0.0,
+    **settings: bool,
 ) -> Encoder:
     encoder = EncoderConfig(cell=name, layers=layers, hidden_size=HIDDEN, bidirectional=bidirectional, **settings)
-    config = ModelConfig(encoder=encoder, embedding_size=INPUT, dropout=0.3)
+    config = ModelConfig(encoder=encoder, embedding_size=INPUT, dropout=0.3, recurrent_dropout=recurrent_dropout)
     encoder = Encoder(config, keep_finals=keep_finals)
     shake(encoder)
     return encoder.double().eval()
@@ -271,6 +277,32 @@ def test_recurrent_dropout_zeroes_the_same_units_at_every_step(name: str) -> Non
             own = (own[0] + torch.sigmoid(z_BH) * (state[0] - heard[0]),)
         state = own
         torch.testing.assert_close(found_BTH[:, position], state[0])
+
+
+@pytest.mark.parametrize("name", sorted(CELLS))
+def test_an_encoder_with_layer_normalization_follows_the_equations(name: str, shake: Callable) -> None:
+    encoder = make_encoder(name, 2, False, False, shake, layer_norm=True)
+    x_1SI = torch.randn(1, 5, INPUT, dtype=torch.float64)
+    found = encoder(x_1SI, torch.tensor([5])).states_BSC[0].tolist()
+    states = [tuple([0.0] * HIDDEN for _ in range(CELLS[name].parts))] * 2
+    for position, heard in enumerate(x_1SI[0].tolist()):
+        for number, (layer,) in enumerate(encoder.layers):
+            assert layer.normalized
+            states[number] = reference_step(name, layer, heard, states[number])
+            heard = states[number][0]
+        assert found[position] == pytest.approx(heard, abs=1e-10)
+
+
+def test_recurrent_dropout_of_an_encoder_is_in_each_of_its_layers(shake: Callable) -> None:
+    encoder = make_encoder("lstm", 2, True, False, shake, recurrent_dropout=0.5)
+    shares = [layer.recurrent_dropout.p for directions in encoder.layers for layer in directions]
+    assert shares == [0.5] * 4
+    x_1SI, len_1 = torch.randn(1, 5, INPUT, dtype=torch.float64), torch.tensor([5])
+    assert torch.equal(encoder(x_1SI, len_1).states_BSC, encoder(x_1SI, len_1).states_BSC)
+    for module in encoder.modules():  # that of the recurrence alone
+        if isinstance(module, Layer):
+            module.train()
+    assert not torch.equal(encoder(x_1SI, len_1).states_BSC, encoder(x_1SI, len_1).states_BSC)
 
 
 def test_a_new_lstm_starts_with_open_forget_gates() -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import toy
 from torch import Tensor, nn
 
-from s2s_cli.config import DecoderConfig, EncoderConfig, ModelConfig
+from s2s_cli.config import BAHDANAU, DecoderConfig, EncoderConfig, ModelConfig
 from s2s_cli.data.batches import Batch
 from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.model.attention import ATTENTIONS
@@ -53,13 +53,12 @@ def small(
     return ModelConfig(encoder=encoder, decoder=decoder, attention=attention, **settings)
 
 
-CONTEXT_FED = ("bahdanau", "bahdanau-normed")
 COMBINATIONS = [
     pytest.param(small(cell, attention, feeding, initial), id=f"{cell}-{attention}-{feeding}-{initial}")
     for (cell, initial), attention, feeding in itertools.product(
         itertools.product(sorted(CELLS), sorted(INITIAL_STATES)), sorted(ATTENTIONS), (True, False)
     )
-    if feeding or attention not in CONTEXT_FED
+    if feeding or attention not in BAHDANAU
 ]
 SHAPES = [
     pytest.param(small(cell, attention, feeding, "last", layers, bidirectional), id=f"{cell}-{attention}-{layers}")
@@ -200,7 +199,7 @@ def plain_decoder(
         weights = {name.removesuffix("_l0"): tensor for name, tensor in layer.rnn.named_parameters()}
         if fed is not None:
             weights["weight_ih"] = torch.cat((weights["weight_ih"], fed), dim=1)
-        if layer.normalized:
+        if own.layer_norm:
             return normed_cell(layer, weights["weight_ih"])
         gates, inputs = weights["weight_ih"].shape
         cell = CELL_MODULES[own.cell](inputs, HIDDEN)
@@ -231,7 +230,7 @@ def plain_decoder(
     fed, readouts = torch.zeros(1, config.readout), []
     for x_E in x_TE:
         inputs = [x_E[None]]
-        before = config.attention in CONTEXT_FED and not own.conditional
+        before = config.attention in BAHDANAU and not own.conditional
         early = own.attend_after == "first"
         if before:
             c = context(output(states[-1]))
@@ -542,6 +541,17 @@ def test_variational_dropout_has_one_mask_for_all_positions(make_model: Callable
             readout_BTR, _ = model.train()(same)
             spread = (readout_BTR[2:3, 1:] - readout_BTR[2:3, :1]).abs().max().item()
             assert (spread < 1e-5) == shared, (feeding, shared, spread)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_variational_dropout_is_of_the_readout_and_of_the_encoders_states_too(
+    shared: bool, make_model: Callable[..., Seq2Seq]
+) -> None:
+    model = make_model(small(variational_dropout=shared, dropout=0.5, encoder_dropout=0.5)).train()
+    for dropout in (model.dropout, model.encoder_dropout):
+        kept_BTR = dropout(torch.ones(4, 6, 9)) != 0
+        assert 0 < kept_BTR.float().mean() < 1
+        assert torch.equal(kept_BTR, kept_BTR[:, :1].expand_as(kept_BTR)) == shared
 
 
 def test_word_dropout_happens_in_training_alone_and_spares_bos_and_eos(
