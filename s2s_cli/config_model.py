@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -87,7 +88,7 @@ class ModelConfig(Section):
     decoder: DecoderConfig = DecoderConfig()
     """The decoder."""
     attention: AttentionName = "luong-general"
-    """none (Sutskever et al. 2014); bahdanau (2015), -normed (Salimans and Kingma 2016); luong-dot, -general, -concat,
+    """none (Cho et al. 2014); bahdanau (2015), -normed (Salimans and Kingma 2016); luong-dot, -general, -concat,
     -location (2015), -scaled-dot (Vaswani et al. 2017); multi-head (the same), -additive (Chen et al. 2018)."""
     attention_size: Width | None = None
     """Width of the network that scores (bahdanau, luong-concat) or of all heads; default: the decoder's hidden_size."""
@@ -136,6 +137,22 @@ class ModelConfig(Section):
         seen = self.encoder_dropout if self.attention != "none" else 0
         return any((self.dropout, self.embedding_dropout, seen, self.word_dropout, self.recurrent_dropout))
 
+    def idle_settings(self) -> Iterator[str]:
+        """Keys that were set and do nothing beside the others, in words."""
+        fields = type(self).model_fields
+        needs = {
+            "attention_heads": (self.attention in MULTI_HEAD, "attention multi-head"),
+            "attention_positions": (self.attention == "luong-location", "attention luong-location"),
+            "attention_window": (self.attention_span != "global", "attention_span local-m or local-p"),
+            "coverage_size": (self.coverage == "gru", "coverage gru"),
+            "encoder_dropout": (self.attention != "none", "attention"),
+            "variational_dropout": (self.is_random, "dropout"),
+        }
+        for key, (used, need) in needs.items():
+            value = getattr(self, key)
+            if not used and value != fields[key].default:
+                yield f"model.{key} {str(value).lower()} has no effect without model.{need}"
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         encoder, decoder, width = self.encoder, self.decoder, self.encoder.output_size
@@ -158,10 +175,13 @@ class ModelConfig(Section):
             if decoder.layers < 2:
                 raise ValueError("decoder.attend_after first is for layers above it: set decoder.layers to 2 or more")
             if decoder.conditional or self.attention in BAHDANAU:
-                fixed = "decoder.conditional" if decoder.conditional else f"attention {self.attention}"
+                fixed, free = (
+                    ("decoder.conditional", "decoder.conditional to false")
+                    if decoder.conditional
+                    else (f"attention {self.attention}", "attention to luong-general")
+                )
                 raise ValueError(
-                    f"{fixed} says by definition which state asks: set decoder.attend_after to last, or use "
-                    "luong-general"
+                    f"{fixed} says by definition which state asks: set decoder.attend_after to last, or {free}"
                 )
         uneven = encoder.bidirectional == "bottom" and encoder.layers > 1
         if decoder.initial_state == "last" and (
@@ -188,11 +208,11 @@ class ModelConfig(Section):
             )
         if self.attention_span != "global" and self.attention in ("none", "luong-location"):
             raise ValueError(
-                f"attention_span {self.attention_span} needs an attention with a score for each state: "
-                f"{self.attention} has none; set attention_span to global, or attention to luong-general"
+                f"attention_span {self.attention_span} needs an attention that scores each state by what is in it, "
+                f"which {self.attention} does not: set attention_span to global, or attention to luong-general"
             )
         if self.coverage != "none" and self.attention not in (*BAHDANAU, "luong-concat"):
             raise ValueError(
-                f"coverage {self.coverage} enters an additive score: set attention to bahdanau, bahdanau-normed or "
-                "luong-concat, or coverage to none"
+                f"coverage {self.coverage} enters the one additive score of bahdanau, bahdanau-normed or luong-concat: "
+                "set attention to one of them, or coverage to none"
             )

@@ -141,8 +141,8 @@ def test_context_and_weights_follow_the_equations(name: str, build: Callable, en
         states = encoded.states_BSC[sentence, :length].tolist()
         for query in range(QUERIES):
             context, shares = reference(name, values, query_BQH[sentence, query].tolist(), states, [1.0] * length)
-            assert found.context_BQC[sentence, query].tolist() == pytest.approx(context, abs=1e-5)
-            assert found.weights_BQS[sentence, query, :length].tolist() == pytest.approx(shares, abs=1e-6)
+            assert found.context_BQC[sentence, query].tolist() == pytest.approx(context, abs=1e-12)
+            assert found.weights_BQS[sentence, query, :length].tolist() == pytest.approx(shares, abs=1e-12)
 
 
 def test_a_new_normed_scorer_scores_as_bahdanaus_does(encoded: Encoded) -> None:
@@ -188,9 +188,9 @@ def test_a_local_span_looks_at_its_window_alone(
             context, shares = reference(name, values, query, states, factors)
             outside = [at for at in range(max(LENGTHS)) if at >= length or factors[at] is None]
             left_out += len(outside) - (max(LENGTHS) - length)
-            assert found.weights_BQS[sentence, step, :length].tolist() == pytest.approx(shares, abs=1e-6)
+            assert found.weights_BQS[sentence, step, :length].tolist() == pytest.approx(shares, abs=1e-12)
             assert (found.weights_BQS[sentence, step, outside] == 0).all()
-            assert found.context_BQC[sentence, step].tolist() == pytest.approx(context, abs=1e-5)
+            assert found.context_BQC[sentence, step].tolist() == pytest.approx(context, abs=1e-12)
     assert left_out > 5
 
 
@@ -243,13 +243,13 @@ def test_coverage_follows_the_equations(name: str, kind: str, build: Callable, e
                 hidden = zip(from_query, from_key, values["key_projection.bias"], from_covered, strict=True)
                 scores.append(dot(values["scorer.weight"][0], [math.tanh(sum(row)) for row in hidden]))
             shares = softmax(scores)
-            assert found.weights_BQS[sentence, step, :length].tolist() == pytest.approx(shares, abs=1e-5)
+            assert found.weights_BQS[sentence, step, :length].tolist() == pytest.approx(shares, abs=1e-12)
             kept = [
                 reference_gru(values, old, share, state, query) if kind == "gru" else [old[0] + share]
                 for old, share, state in zip(kept, shares, states, strict=True)
             ]
         for at in range(length):
-            assert found.state.columns[0][sentence, at].tolist() == pytest.approx(kept[at], abs=1e-5)
+            assert found.state.columns[0][sentence, at].tolist() == pytest.approx(kept[at], abs=1e-12)
 
 
 @pytest.mark.parametrize("name", SCORED)

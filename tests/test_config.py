@@ -378,11 +378,11 @@ def test_half_of_a_surrogate_pair_is_refused_with_its_key(tmp_path: Path) -> Non
         ("model: {decoder: {attend_after: first}}", ["attend_after", "decoder.layers"]),
         (
             "model: {attention: bahdanau, decoder: {attend_after: first, layers: 2}}",
-            ["bahdanau", "attend_after to last"],
+            ["bahdanau", "attend_after to last", "luong-general"],
         ),
         (
             "model: {decoder: {attend_after: first, layers: 2, conditional: true}}",
-            ["conditional", "attend_after to last"],
+            ["conditional", "attend_after to last", "conditional to false"],
         ),
         ("model: {decoder: {conditional: true, input_feeding: false}}", ["conditional", "decoder.input_feeding"]),
         (
@@ -771,6 +771,24 @@ def by_schema(text: str) -> bool:
     whole = whole_schema()
     plain = yaml.safe_load(text.replace("1e-3", "0.001"))  # PyYAML reads YAML 1.1
     return valid(plain, whole, whole["$defs"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [
+        ({"attention_heads": 8}, {"attention": "multi-head"}),
+        ({"attention_positions": 50}, {"attention": "luong-location"}),
+        ({"attention_window": 5}, {"attention_span": "local-p"}),
+        ({"coverage_size": 20}, {"attention": "bahdanau", "coverage": "gru"}),
+        ({"attention": "none", "encoder_dropout": 0.3}, {"attention": "luong-general"}),
+        ({"dropout": 0.0, "variational_dropout": True}, {"word_dropout": 0.1}),
+    ],
+)
+def test_settings_of_the_model_that_do_nothing_are_told(settings: dict[str, Any], needed: dict[str, Any]) -> None:
+    key = next(key for key in reversed(settings))
+    (told,) = ModelConfig(**settings).idle_settings()
+    assert f"model.{key}" in told
+    assert not [*ModelConfig(**(settings | needed)).idle_settings()]
 
 
 def test_the_schema_is_whole_and_plain_json() -> None:

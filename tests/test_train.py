@@ -198,6 +198,9 @@ def test_a_schedule_that_leaves_updates_without_effect_is_told(
     plateau = {"training__schedule": "plateau", "training__patience": 2}
     assert "training.patience 2 ends the run before the rate is lowered" in told("plateau", **plateau)
     assert "before the rate" not in told("patient", **plateau, training__plateau_patience=1)
+    assert "model.attention_window 3 has no effect without model.attention_span" in told(
+        "window", model__attention_window=3
+    )
 
 
 def test_what_the_scores_lack_is_told_before_anything_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

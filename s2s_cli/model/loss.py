@@ -39,7 +39,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_readout = torch.empty_like(readout_PNR) if wanted else None
         grad_weight = torch.zeros_like(weight_VR) if wanted else None
         grad_bias = torch.zeros_like(bias_V) if wanted else None
-        full = torch.promote_types(readout_PNR.dtype, torch.float32)  # float64 stays as it is
+        full = at_least_fp32(readout_PNR)
         loss = torch.zeros((), dtype=torch.float64 if on_cpu else full, device=readout_PNR.device)
         nll_PN = torch.empty(passes, count, dtype=full, device=readout_PNR.device)
         # Uniform smoothing: the target distribution is (1 - s) at the target plus s / V everywhere. Of the second part

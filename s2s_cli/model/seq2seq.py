@@ -126,7 +126,7 @@ class Seq2Seq(nn.Module):
 
     @property
     def is_blind(self) -> bool:
-        """Whether the decoder never looks at the source again: it has no attention."""
+        """Whether the decoder has no attention: what it sees of the source is one vector."""
         return isinstance(self.decoder.attention, NoAttention)
 
     def encode(self, source: Tensor, src_len_B: Tensor) -> tuple[Memory, DecoderState]:

@@ -27,7 +27,7 @@ class Window(NamedTuple):
     def weights(self, scores_BQS: Tensor) -> Tensor:
         """The weights that scores lead to, exactly zero outside."""
         scores_BQS = scores_BQS.masked_fill(~self.mask_BQS, -math.inf)
-        weights_BQS = torch.softmax(scores_BQS, dim=-1, dtype=torch.float32).to(scores_BQS.dtype)
+        weights_BQS = torch.softmax(scores_BQS, dim=-1, dtype=at_least_fp32(scores_BQS)).to(scores_BQS.dtype)
         return weights_BQS if self.factor_BQS is None else weights_BQS * self.factor_BQS
 
     def for_heads(self) -> Window:
@@ -74,10 +74,11 @@ class LocalMonotonic(Global):
         else:
             step_BQ, taken = step_N1.view(sentences, queries), 1
         center_BQ1 = torch.minimum(step_BQ, mask_BS.sum(1, keepdim=True) - 1)[:, :, None]
-        return Window(_within(center_BQ1, self.reach, mask_BS)), (step_N1 + taken,)
+        inside_BQS = _distances(center_BQ1, mask_BS).abs() <= self.reach
+        return Window(inside_BQS & mask_BS[:, None, :]), (step_N1 + taken,)
 
 
-class LocalPredictive(LocalMonotonic):
+class LocalPredictive(Global):
     """local-p: p_t = S sigmoid(v . tanh(Wp h_t)), and a Gaussian around it with deviation D / 2 (equations 9 and 10).
 
     Their positions count from one; here, from zero, p_t is one less. The weights do not sum to one, as in the paper.
@@ -85,25 +86,23 @@ class LocalPredictive(LocalMonotonic):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
+        self.reach = config.attention_window
         size = config.decoder.hidden_size
         self.position = StepLinear(size, size, bias=False)
         self.scorer = nn.Linear(size, 1, bias=False)
-
-    def initial(self, mask_BS: Tensor) -> tuple[Tensor, ...]:
-        return ()
 
     def look(self, query_BQH: Tensor, mask_BS: Tensor, rows: tuple[Tensor, ...]) -> tuple[Window, tuple[Tensor, ...]]:
         length_B11 = mask_BS.sum(1)[:, None, None]
         share_BQ1 = torch.sigmoid(self.scorer(torch.tanh(self.position(query_BQH))).to(at_least_fp32(query_BQH)))
         center_BQ1 = length_B11 * share_BQ1 - 1
-        distance_BQS = torch.arange(mask_BS.shape[1], device=mask_BS.device) - center_BQ1
+        distance_BQS = _distances(center_BQ1, mask_BS)
         factor_BQS = torch.exp(-2 * (distance_BQS / self.reach) ** 2).to(query_BQH.dtype)
-        return Window(_within(center_BQ1, self.reach, mask_BS), factor_BQS), rows
+        return Window((distance_BQS.abs() <= self.reach) & mask_BS[:, None, :], factor_BQS), rows
 
 
-def _within(center_BQ1: Tensor, reach: int, mask_BS: Tensor) -> Tensor:
-    distance_BQS = torch.arange(mask_BS.shape[1], device=mask_BS.device) - center_BQ1
-    return (distance_BQS.abs() <= reach) & mask_BS[:, None, :]
+def _distances(center_BQ1: Tensor, mask_BS: Tensor) -> Tensor:
+    """Of each source position from the centres, (B, Q, S)."""
+    return torch.arange(mask_BS.shape[1], device=mask_BS.device) - center_BQ1
 
 
 SPANS: dict[str, type[Global]] = {

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 
@@ -85,7 +86,8 @@ class Trainer:
             RunFailed: where the loss stays infinite, memory runs out or the disk refuses; the last checkpoint stands.
         """
         if not self.progress.finished(self.config, self.sampler.epoch):
-            for told in idle_settings(self.config.training, self.progress.step, self.progress.horizon):
+            idle = idle_settings(self.config.training, self.progress.step, self.progress.horizon)
+            for told in chain(self.config.model.idle_settings(), idle):
                 self.observer.warn(told)
         with self.observer.training(), _memory_explained():
             while True:
