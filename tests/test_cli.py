@@ -83,6 +83,55 @@ def test_a_copied_run_finds_its_test_set_in_its_folder(trained: Path, tmp_path: 
     assert toy.s2s("evaluate", "--model", elsewhere, cwd=tmp_path).returncode == 0
 
 
+def test_test_sets_whose_files_have_the_same_names_are_not_taken_for_one_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sets = []
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+        toy.write_corpus(tmp_path / name)
+        sets.append({"name": name, "source": f"{name}/test.src", "target": f"{name}/test.tgt"})
+    config = toy.write_config(tmp_path, data__test=sets, training__max_steps=1)
+    assert toy.invoke("train", "--config", config, "--run", "runs/both") is None
+    shutil.move("new/test.src", "runs/both")
+    shutil.move("new/test.tgt", "runs/both")
+    shutil.rmtree("old")
+    for name in ("old", "new"):
+        gone = toy.s2s("evaluate", "--model", "runs/both", "--test", name, cwd=tmp_path)
+        assert gone.returncode == 2
+        assert f"put it into runs/both/{name}," in gone.stderr.decode()
+    (tmp_path / "runs" / "both" / "new").mkdir()
+    for side in ("src", "tgt"):
+        shutil.move(f"runs/both/test.{side}", "runs/both/new")
+    assert toy.s2s("evaluate", "--model", "runs/both", "--test", "new", cwd=tmp_path).returncode == 0
+
+
+def test_what_was_noticed_in_translating_is_told_of_kept_translations_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = toy.write_config(tmp_path, training__max_steps=1, decoding__max_source_length=2)
+    assert toy.invoke("train", "--config", config, "--run", "runs/short") is None
+    for _ in range(2):
+        done = toy.s2s("evaluate", "--model", "runs/short", cwd=tmp_path, S2S_CACHE=str(tmp_path / "cache"))
+        assert "only their beginning was translated" in done.stderr.decode()
+    assert "taken from the cache" in done.stderr.decode()
+
+
+def test_one_file_is_no_baseline_of_several_test_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    toy.write_corpus(tmp_path)
+    sets = [{"name": name, "source": "test.src", "target": "test.tgt"} for name in ("one", "two")]
+    config = toy.write_config(tmp_path, data__test=sets, training__max_steps=1)
+    assert toy.invoke("train", "--config", config, "--run", "runs/toy") is None
+    command = ["evaluate", "--baseline", "test.tgt", "--test", "one"]
+    assert toy.s2s(*command, cwd=tmp_path).returncode == 0
+    done = toy.s2s(*command, "--test", "two", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "one file cannot hold the translations of 2 test sets" in done.stderr.decode()
+
+
 def test_the_same_model_on_the_same_text_is_not_translated_twice(trained: Path, tmp_path: Path) -> None:
     cache = {"S2S_CACHE": str(tmp_path / "cache")}
     first = toy.s2s("evaluate", "--json", "-", cwd=trained, **cache)

@@ -127,6 +127,20 @@ def test_a_hypothesis_file_that_does_not_fit_exits_with_2(
     assert word in err
 
 
+def test_translations_in_json_lines_are_scored_and_a_table_is_refused(evaluate: Evaluate, tmp_path: Path) -> None:
+    _, plain, _ = evaluate("--metric", "bleu")
+    said = [{"id": at, "source": "x", "translation": line} for at, line in enumerate(ENGLISH[0])]
+    (tmp_path / "hyp.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in said))
+    files = ("--hypothesis", "hyp.jsonl", "--reference", "ref")
+    assert evaluate("--metric", "bleu", files=files) == (0, plain, "")
+    (tmp_path / "hyp.jsonl").write_text(json.dumps({"text": "x"}) + "\n")
+    code, _, err = evaluate(files=files)
+    assert (code, "hyp.jsonl:1: no object with a translation" in err) == (2, True)
+    (tmp_path / "hyp.tsv").write_text("".join(f"x\t{line}\n" for line in ENGLISH[0]), encoding="utf-8")
+    code, _, err = evaluate(files=("--hypothesis", "hyp.tsv", "--reference", "ref"))
+    assert (code, "hyp.tsv:1: a table" in err) == (2, True)
+
+
 def test_the_json_file_holds_what_the_table_shows(evaluate: Evaluate, tmp_path: Path) -> None:
     code, out, _ = evaluate("--json", "scores.json", "--min", "bleu=99")
     assert code == 1

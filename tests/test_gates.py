@@ -44,6 +44,12 @@ def test_a_gate_that_is_missed_by_little_shows_by_how_much() -> None:
     assert "bleu 29.50, at least 30 wanted" in Gate("min", "bleu", 29.5, 30, False).text
     assert "ter 60.00000000000001, at most 60 wanted" in Gate("max", "ter", math.nextafter(60, 61), 60, False).text
     assert "bleu 30.00, at least 30 wanted" in Gate("min", "bleu", 30, 30, True).text
+    assert "by 0.503, at most 0.5 wanted" in Gate("max-drop", "bleu", 0.503, 0.5, False).text
+    assert "by 0.50, at most 0.5 wanted" in Gate("max-drop", "bleu", 0.5, 0.5, True).text
+    assert "by 0.00, at most 0.5 wanted" in Gate("max-drop", "bleu", -0.1, 0.5, True).text
+    p = 50 / 1001
+    assert f"with p = {p!r}, a regression where p < 0.05" in Gate("regression", "bleu", p, 0.05, False).text
+    assert "with p = 0.0120, a regression" in Gate("regression", "bleu", 0.012, 0.05, False).text
 
 
 @pytest.mark.parametrize(("value", "passed"), [(60.0, True), (59.0, True), (60.001, False)])

@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from s2s_cli.files import sha256, write_atomically
 
@@ -25,26 +25,33 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path(os.environ.get("HOME", "/nonexistent")) / ".cache") / "s2s"
 
 
+class Kept(NamedTuple):
+    """Translations, and what was noticed while they were made."""
+
+    translations: tuple[str, ...]
+    notices: dict[str, int]
+
+
 class TranslationCache:
     """One file for each model, decoding and source: whatever could change a translation is in its name's hash."""
 
     def __init__(self, path: Path) -> None:
         self.path = path / "translations"
 
-    def get(self, key: Mapping[str, Any], lines: int) -> tuple[str, ...] | None:
+    def get(self, key: Mapping[str, Any], lines: int) -> Kept | None:
         """What is kept under a key; None where nothing is, or it is damaged."""
         try:
             content = json.loads(self._file(key).read_bytes())
-            found = content["translations"]
-            if content["key"] != key or content["sha256"] != _digest(found) or len(found) != lines:
+            found = Kept(tuple(content["translations"]), {name: int(n) for name, n in content["notices"].items()})
+            if content["key"] != key or content["sha256"] != _digest(found) or len(found.translations) != lines:
                 return None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
-        return tuple(found)
+        return found
 
-    def put(self, key: Mapping[str, Any], translations: Sequence[str]) -> None:
+    def put(self, key: Mapping[str, Any], found: Kept) -> None:
         """Keeps translations; a folder that cannot be written to is no reason to fail."""
-        content = {"key": key, "sha256": _digest(translations), "translations": list(translations)}
+        content = {"key": key, "sha256": _digest(found), **found._asdict()}
         with contextlib.suppress(OSError):
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self._file(key), json.dumps(content, ensure_ascii=False).encode())
@@ -53,5 +60,5 @@ class TranslationCache:
         return self.path / f"{sha256(json.dumps(key, sort_keys=True).encode())}.json"
 
 
-def _digest(translations: Sequence[str]) -> str:
-    return sha256(json.dumps(list(translations)).encode())
+def _digest(found: Kept) -> str:
+    return sha256(json.dumps(found, sort_keys=True).encode())

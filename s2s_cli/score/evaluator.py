@@ -52,6 +52,8 @@ class Evaluator:
             UserError: where something is missing or does not fit.
         """
         request.check()
+        if request.hypothesis and (unknown := set(LIKELIHOODS) & set(_limits("--max", request.ceilings))):
+            raise UserError(f"--max {min(unknown)}: needs a model, a file of translations has none")
         resampling_seed()
         self.request, self._say, self._dispatcher = request, say, dispatcher or Dispatcher()
         run = find_model(request.model)[0] if request.needs_run else None
@@ -86,6 +88,11 @@ class Evaluator:
                 say(f"{test.name} has over {MOST_RESAMPLED:,} lines: no intervals, which would need too much memory")
         self.systems = self._systems()
         self.baseline = find_baseline(request.baseline, self._load) if request.baseline else None
+        if isinstance(self.baseline, FileSystem) and len(self.tests) > 1:
+            raise UserError(
+                f"--baseline {request.baseline}: one file cannot hold the translations of {len(self.tests)} test sets: "
+                "score them one by one, or give a run, or what `s2s evaluate --json FILE` wrote of all of them"
+            )
 
     def run(self) -> Outcome:
         """Translates, scores and judges, in one process.
@@ -156,9 +163,6 @@ class Evaluator:
     def _systems(self) -> Sequence[System]:
         if not self.request.hypothesis:
             return [self._load(self.request.model)]
-        for metric in LIKELIHOODS:
-            if metric in self.settings.max:
-                raise UserError(f"--max {metric}: needs a model, a file of translations has none (evaluation.max)")
         systems = [named_file(text) for text in self.request.hypothesis]
         names = [system.name for system in systems]
         if len(set(names)) < len(names):
@@ -190,6 +194,8 @@ def _settings(request: Request, evaluation: EvaluationConfig) -> EvaluationConfi
     """How to score and what to hold: the config's, changed by the options; what is to be judged is computed too."""
     floors = dict(evaluation.min) | _limits("--min", request.floors)
     ceilings = dict(evaluation.max) | _limits("--max", request.ceilings)
+    if request.hypothesis:
+        ceilings = {metric: value for metric, value in ceilings.items() if metric not in LIKELIHOODS}
     for name in request.metric or ():
         if name not in METRICS:
             raise UserError(f"--metric {name}: unknown metric: {suggest(name, METRICS)}")

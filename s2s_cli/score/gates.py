@@ -40,15 +40,18 @@ class Gate:
     def text(self) -> str:
         """The condition and what was found, for people."""
         if self.kind == "regression":
-            worse = f"worse than the baseline with p = {self.value:.4f}" if self.value < 1 else "not worse"
+            worse = f"worse than the baseline with p = {self._shown(4)}" if self.value < 1 else "not worse"
             return f"{self.metric} {worse}, a regression where p < {self.limit:g}"
         if self.kind == "max-drop":
-            return f"{self.metric} worse than the baseline by {max(0.0, self.value):.2f}, at most {self.limit:g} wanted"
+            worse = self._shown(2) if self.value > 0 else "0.00"
+            return f"{self.metric} worse than the baseline by {worse}, at most {self.limit:g} wanted"
         bound = "at least" if self.kind == "min" else "at most"
-        value = f"{self.value:.2f}"
-        if not self.passed and float(value) == self.limit:  # as missed by less than is shown
-            value = repr(self.value)
-        return f"{self.metric} {value}, {bound} {self.limit:g} wanted"
+        return f"{self.metric} {self._shown(2)}, {bound} {self.limit:g} wanted"
+
+    def _shown(self, digits: int) -> str:
+        """The value, in full where the gate is missed by less than the digits show."""
+        value = f"{self.value:.{digits}f}"
+        return repr(self.value) if not self.passed and float(value) == self.limit else value
 
 
 def judge(scores: Mapping[str, Score], comparisons: Sequence[Comparison], conditions: Conditions) -> tuple[Gate, ...]:

@@ -17,7 +17,7 @@ from s2s_cli.errors import UserError
 from s2s_cli.forced import perplexity
 from s2s_cli.translate.attention_file import Watch
 from s2s_cli.translate.entry import Entry, Translation
-from s2s_cli.translate.formats import format_of
+from s2s_cli.translate.formats import format_of, read_written
 from s2s_cli.translate.insight import SEPARATOR, Insight
 from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS, SURROGATES
 from s2s_cli.translate.translator import Translator
@@ -116,7 +116,8 @@ class _Pair(NamedTuple):
 
 
 def _read(source: Path | None, target: Path, config: SourceConfig) -> Iterator[_Pair]:
-    in_json = format_of(target) == "jsonl"
+    kind = format_of(target)
+    in_json = kind == "jsonl"
     if config.kind == "text" and source is not None and source.suffix in FEATURES:
         raise UserError(f"{source}: feature vectors, but this model reads lines of text (its source.kind is text)")
     if source is None and (config.kind == "features" or not in_json):
@@ -124,8 +125,9 @@ def _read(source: Path | None, target: Path, config: SourceConfig) -> Iterator[_
     sides = read_pairs(ParallelText(source=source, target=target), config) if source else _alone(target)
     for number, (given, line) in enumerate(sides, 1):
         where = f"{target}:{number}"
+        found = read_written(kind, where, line)
         if in_json:
-            yield _of_json(where, given, line)
+            yield _of_json(where, given, found if line.strip() else None)
         else:
             yield _Pair(where, given, line, None)
 
@@ -134,24 +136,23 @@ def _alone(path: Path) -> Iterator[tuple[None, str]]:
     return ((None, line) for line in read_lines(path))
 
 
-def _of_json(where: str, source: Source | None, line: str) -> _Pair:
-    if not line.strip():  # where `s2s translate` was given nothing, it gives nothing
+def _of_json(where: str, source: Source | None, found: dict[str, Any] | None) -> _Pair:
+    if found is None:  # where `s2s translate` was given nothing, it gives nothing
         return _Pair(where, "" if source is None else source, "", ())
     try:
-        found = json.loads(line)
         source = found["source"] if source is None else source
         best = found["translations"][0] if "translations" in found else found
-        text, tokens = found["translation"], best.get("tokens")
+        tokens = best.get("tokens")
         pieces = None if tokens is None else [token["piece"] for token in tokens]
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        pieces, text = None, None
-    if not isinstance(text, str) or source is None or not all(isinstance(piece, str) for piece in pieces or ()):
+    except (LookupError, TypeError, AttributeError):
+        source, pieces = None, None
+    if source is None or not all(isinstance(piece, str) for piece in pieces or ()):
         raise UserError(
-            f"{where}: no object with a translation (and, without --source, its source): give lines as `s2s translate` "
-            "writes them, or plain text in a file that does not end in .jsonl"
+            f"{where}: no object as `s2s translate` writes them: without --source it needs its source, and its "
+            "`tokens` each a piece; or give plain text in a file that does not end in .jsonl"
         )
     source = source.translate(SURROGATES) if isinstance(source, str) else source
-    return _Pair(where, source, text.translate(SURROGATES), pieces)
+    return _Pair(where, source, found["translation"], pieces)
 
 
 def _entries(pairs: Sequence[_Pair], target: Vocabulary) -> list[Entry]:

@@ -26,9 +26,11 @@ from s2s_cli.errors import UserError
 from s2s_cli.evaluate import Score, mean_interval
 from s2s_cli.forced import attention_maps, losses, mean_loss, perplexity
 from s2s_cli.run import find_model, read_metrics
-from s2s_cli.score.cache import TranslationCache
+from s2s_cli.score.cache import Kept, TranslationCache
 from s2s_cli.score.testset import TestSet, digest
 from s2s_cli.translate.code import translating_code
+from s2s_cli.translate.entry import Notices
+from s2s_cli.translate.formats import format_of, read_written
 from s2s_cli.translate.translator import Translator
 
 MOST_JSON_BYTES = 1 << 30
@@ -69,7 +71,8 @@ class FileSystem:
         self.name, self.path = name, path
 
     def translations(self, test: TestSet) -> tuple[str, ...]:
-        found = tuple(read_lines(self.path))
+        kind, lines = format_of(self.path), enumerate(read_lines(self.path), 1)
+        found = tuple(read_written(kind, f"{self.path}:{number}", line)["translation"] for number, line in lines)
         if len(found) != len(test.references[0]):
             raise UserError(
                 f"misaligned: {self.path} has {len(found):,} lines, test set {test.name} {len(test.references[0]):,}"
@@ -206,16 +209,16 @@ class ModelSystem:
                 f"{self.name} on {test.name}: translations taken from the cache, since model, decoding and source "
                 "are the same (--no-cache translates again)"
             )
-            return kept or ()
-        found = self._translate(sources)
-        for message in self.translator.notices.messages(self.translator.config):
+            found = kept or Kept((), {})
+        else:
+            found = self._translate(sources)
+            if self._cache and workers.first:
+                self._cache.put(key, found)
+        for message in Notices(**found.notices).messages(self.decoding):
             self._say(f"warning: {self.name} on {test.name}: {message}")
-        self.translator.notices.take()
-        if self._cache and workers.first:
-            self._cache.put(key, found)
-        return found
+        return found.translations
 
-    def _translate(self, sources: Sequence[Source]) -> tuple[str, ...]:
+    def _translate(self, sources: Sequence[Source]) -> Kept:
         size = max(1, math.ceil(len(sources) / self._dispatcher.pieces))
 
         def piece(number: int) -> tuple[list[str], dict[str, int]] | None:
@@ -230,7 +233,7 @@ class ModelSystem:
             for texts, counts in found:
                 translations += texts
                 self.translator.notices.add(**counts)
-        return tuple(translations)
+        return Kept(tuple(translations), self.translator.notices.take())
 
     def _key(self, test: TestSet) -> dict[str, Any]:
         """All that a translation depends on; the batch is not among it."""
@@ -258,7 +261,9 @@ class ModelSystem:
         }
 
     def attention(self, sources: Sequence[Source], translations: Sequence[str]) -> list[AttentionMap]:
-        """Where the model looks while it writes given translations, piece by piece."""
+        """Where the model looks while it writes given translations, piece by piece; nothing without attention."""
+        if self.translator.model.is_blind:
+            return []
         tokenizer, longest = self.translator.tokenizer, self.decoding.max_source_length
         read = [row[:longest] for row in tokenizer.source.encode(sources)]
         written = [ids[:longest] for ids in tokenizer.target.encode(translations)]

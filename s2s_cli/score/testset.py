@@ -94,22 +94,30 @@ def from_run(run: RunDirectory, config: Config, name: str | None) -> TestSet:
     names = {text.name: text for text in texts}
     if name is not None and name not in names:
         raise UserError(f"--test {name}: no such test set: {suggest(name, names)}")
-    text = _found_beside(run, names[name] if name else texts[0])
+    chosen = names[name] if name else texts[0]
+    folder = _folder_beside(run, chosen, texts)
+    text = _found_in(folder, chosen)
     for path in text.files:
         if not names_files(path):
-            raise UserError(
-                f"{path}: the test set is not there: put it into the run's folder, or give --source and --reference"
-            )
+            where = "the run's folder" if folder == run.path else folder
+            raise UserError(f"{path}: the test set is not there: put it into {where}, or give --source and --reference")
     pairs = list(read_pairs(text, config.source))
     sources, targets = tuple(source for source, _ in pairs), tuple(target for _, target in pairs)
     return TestSet(text.name, (targets,), tuple(map(str, text.files)), sources)
 
 
-def _found_beside(run: RunDirectory, text: ParallelText) -> ParallelText:
-    """The test set, each file that is gone taken from the run's folder: a run that was copied has its paths no more."""
+def _folder_beside(run: RunDirectory, text: ParallelText, texts: Sequence[ParallelText]) -> Path:
+    """Where a test set may lie in a run: in its folder, or in NAME there, where others have files of the same names."""
+    others = {path.name for other in texts if other is not text for path in other.files if path not in text.files}
+    shared = others & {path.name for path in text.files}
+    return run.path / text.name if shared else run.path
+
+
+def _found_in(folder: Path, text: ParallelText) -> ParallelText:
+    """The test set, each file that is gone taken from a folder: a run that was copied has its paths no more."""
 
     def find(path: Path | None) -> Path | None:
-        beside = run.path / path.name if path else None
+        beside = folder / path.name if path else None
         return beside if path and beside and not names_files(path) and names_files(beside) else path
 
     return text.model_copy(update={name: find(getattr(text, name)) for name in ("source", "target", "tsv")})

@@ -258,6 +258,39 @@ def format_of(path: Path | None) -> str:
     return _ENDINGS.get(unpacked.suffix.lower(), "text")
 
 
+def read_written(kind: str, where: str, line: str) -> dict[str, Any]:
+    """What a line of a file of translations says, as `s2s translate` writes them.
+
+    Args:
+        kind: what the file holds, by `format_of`.
+        where: file and line, for errors.
+        line: the line.
+
+    Returns:
+        The object, or one of the line alone, with its `translation`: empty where nothing was given to translate.
+
+    Raises:
+        UserError: where there is none, or a table does not say which column it is.
+    """
+    if kind == "tsv" and "\t" in line:
+        raise UserError(
+            f"{where}: a table, of which one column is the translation: give that alone (cut -f2 FILE > translations)"
+        )
+    found: Any = {"translation": line}
+    if kind == "jsonl":
+        try:
+            found = json.loads(line) if line.strip() else {"translation": ""}
+        except (ValueError, RecursionError):
+            found = None
+    text = found.get("translation") if isinstance(found, dict) else None
+    if not isinstance(text, str):
+        raise UserError(
+            f"{where}: no object with a translation: give lines as `s2s translate` writes them, or text in a file "
+            "that does not end in .jsonl"
+        )
+    return {**found, "translation": text.translate(SURROGATES)}
+
+
 class Prefixed:
     """A format whose translations begin as the lines of a file say, one for each item; blank where they are free.
 
