@@ -16,7 +16,7 @@ from s2s_cli import yaml12
 from s2s_cli.config import CHANGEABLE, Config
 from s2s_cli.config_section import Section
 from s2s_cli.errors import UserError, suggest
-from s2s_cli.files import names_files
+from s2s_cli.files import is_there, names_files
 from s2s_cli.yaml12 import KeyPath
 
 MOST_PROBLEMS = 20
@@ -103,12 +103,19 @@ def differences(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     return {key: (before.get(key), after.get(key)) for key in keys}
 
 
-def with_text_names_of(other: Config, config: Config) -> Config:
-    """A config with the file names of another's texts, where that one has texts in the same places."""
+def with_names_of(other: Config, config: Config) -> Config:
+    """A config with the file names of another, where both have one: of texts, and of what is no more where it was."""
     names: dict[KeyPath, Path] = {}
-    _map_paths(other.data, (), lambda path, at: names.setdefault(at, path))
-    data = _map_paths(config.data, (), lambda path, at: names.get(at, path))
-    return config.model_copy(update={"data": data})
+
+    def note(path: Path, at: KeyPath) -> Path:
+        if at[0] == "data" or not is_there(path):
+            names[at] = path
+        return path
+
+    _map_paths(other, (), note)
+    renamed = _map_paths(config, (), lambda path, at: names.get(at, path))
+    assert isinstance(renamed, Config)
+    return renamed
 
 
 def change(section: AnySection, changes: dict[str, Any], name: str) -> AnySection:

@@ -11,6 +11,7 @@ import toy
 
 from s2s_cli.errors import UserError
 from s2s_cli.report import plots
+from s2s_cli.run import RunDirectory
 from s2s_cli.score.system import AttentionMap
 
 MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
@@ -32,6 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("attention", ".svg", ("--text", "copy a b")),
         ("length", ".pdf", ("--baseline", "test.tgt")),
         ("rarity", ".svg", ()),
+        ("length", ".png", ("--metric", "chrf", "--tokenize", "intl")),
         ("position", ".png", ("--hypothesis", "a=test.src", "--hypothesis", "b=test.tgt", "--reference", "test.tgt")),
     ],
 )
@@ -55,6 +57,9 @@ def test_each_kind_is_drawn(trained: Path, tmp_path: Path, kind: str, ending: st
         (("curve", "-o", "a.png", "--baseline", "runs/toy"), "--baseline has no use with plot curve"),
         (("attention", "-o", "a.png", "--text", "copy a", "--test", "test"), "--test has no use with plot attention"),
         (("length", "-o", "a.png", "--source", "test.src"), "--reference"),
+        (("length", "-o", "a.png", "--metric", "ter"), "draws bleu or chrf"),
+        (("rarity", "-o", "a.png", "--metric", "chrf"), "--metric has no use with plot rarity"),
+        (("curve", "-o", "a.png", "--tokenize", "zh"), "--tokenize has no use with plot curve"),
     ],
 )
 def test_what_cannot_be_drawn_exits_with_2(trained: Path, arguments: tuple[str, ...], word: str) -> None:
@@ -78,6 +83,17 @@ def test_characters_that_no_font_has_are_told() -> None:
     nowhere = "\U0010fffd"  # of a private plane
     figure = plots.attention(AttentionMap(("a", nowhere), (nowhere, "</s>"), torch.full((2, 2), 0.5)))
     assert plots.save(figure, Path("map.svg"))[1] == [nowhere]
+
+
+def test_a_curve_is_drawn_before_the_first_validation(tmp_path: Path) -> None:
+    config = toy.write_config(tmp_path, training__max_steps=1)
+    assert toy.invoke("train", "--config", config, "--run", tmp_path / "run") is None
+    run = RunDirectory(tmp_path / "run")
+    for name in ("best", "last"):
+        (run.path / name).unlink()
+    run.metrics_path.write_text('{"step": 1, "loss": 3.0}\n{"step": 2, "loss": 2.5}\n')
+    done = toy.s2s("plot", "curve", "--model", run.path, "-o", "a.png", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_curve_of_nothing_is_refused() -> None:

@@ -103,6 +103,10 @@ def test_sentences_are_grouped_by_source_length() -> None:
         TestSet("t", (("我们在北京看书天气很好吗我们在北京看书天气很好吗",) * 2,), ()), ("我们", "在"), CONFIG
     )
     assert alone.unit == "characters of the reference"
+    long = TestSet("t", (tuple("语" * length for length in range(100, 700)),), ())
+    many = by_length(long, ("语",) * 600, CONFIG)
+    assert [group.count for group in many.groups] == [100] * 6
+    assert [many.groups[0].label, many.groups[-1].label] == ["100 to 199", "600+"]
 
 
 def test_words_are_grouped_by_how_often_the_references_have_them() -> None:

@@ -281,6 +281,29 @@ def test_a_run_goes_on_where_its_text_and_folder_were_moved(tmp_path: Path) -> N
         train(tmp_path / "again", "run", training__max_steps=30)
 
 
+def test_a_run_goes_on_where_what_it_began_from_was_moved(tmp_path: Path) -> None:
+    train(tmp_path, "first", training__max_steps=1)
+    shutil.copy(tmp_path / "first" / "tokenizer" / "shared.model", tmp_path / "given.model")
+    given = {"tokenizer__model": "given.model", "training__init_from": "first"}
+    train(tmp_path, "run", training__max_steps=10, **given)
+    with pytest.raises(UserError, match=r"tokenizer\.model"):
+        shutil.copy(tmp_path / "given.model", tmp_path / "copy.model")
+        train(tmp_path, "run", **given | {"tokenizer__model": "copy.model"})
+    (tmp_path / "given.model").unlink()
+    (tmp_path / "first").rename(tmp_path / "begun")
+    moved = {"tokenizer__model": "copy.model", "training__init_from": "begun"}
+    train(tmp_path, "run", **moved)
+    train(tmp_path, "other", training__max_steps=1, tokenizer__user_symbols=["xyz"])
+    other = {"tokenizer__model": "other/tokenizer/shared.model", "training__max_steps": 30}
+    with pytest.raises(UserError, match="not the tokenizer that this run began with"):
+        train(tmp_path, "run", **moved | other)
+
+
+def test_sources_that_validation_cuts_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train(tmp_path, "run", training__max_steps=1, decoding__max_source_length=2)
+    assert "sources of the validation set are longer than 2 pieces" in " ".join(capfd.readouterr().err.split())
+
+
 def test_the_run_directory_holds_what_the_contract_says(tmp_path: Path) -> None:
     train(tmp_path, "run")
     run = tmp_path / "run"

@@ -15,7 +15,7 @@ from benchmarks.claims.runner import Commands, Maker, complete
 from benchmarks.claims.store import Store
 from benchmarks.measure import ROOT, about
 from s2s_cli.cli.app import say
-from s2s_cli.errors import Stopped
+from s2s_cli.errors import Stopped, UserError
 from s2s_cli.report import plots
 from s2s_cli.signals import raise_on_signal
 
@@ -47,6 +47,9 @@ def main(
     except Stopped as error:
         say("stopped: the same command goes on; with --redraw it writes the page of what is there")
         raise typer.Exit(error.exit_code) from None
+    except UserError as error:
+        say(f"error: {error}")
+        raise typer.Exit(2) from None
     say(f"wrote {page}")
     if failed:
         raise typer.Exit(1)

@@ -20,7 +20,8 @@ from s2s_cli.cli.app import app, examples, say
 )
 def average(
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="The new run; nothing may stand there.")
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", help="The new run; neither a run nor a file may stand there."),
     ],
     model: Annotated[
         list[Path] | None,

@@ -50,7 +50,8 @@ MinLength = Annotated[int | None, typer.Option(metavar="N", help="Least pieces o
 MinLengthRatio = Annotated[float | None, typer.Option(metavar="X", help="Least pieces for each piece of the source.")]
 MaxLength = Annotated[int | None, typer.Option(metavar="N", help="Most pieces of a translation.")]
 MaxLengthRatio = Annotated[
-    float | None, typer.Option(metavar="X", help="Most pieces for each piece of the source (and ten more).")
+    float | None,
+    typer.Option(metavar="X", help="Most pieces for each piece of the source (and ten more, a hundred for vectors)."),
 ]
 MaxSourceLength = Annotated[
     int | None, typer.Option(metavar="N", help="Sources of more pieces or vectors are cut, with a warning.")

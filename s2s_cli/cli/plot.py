@@ -36,6 +36,12 @@ def plot(
         Path | None, typer.Option(metavar="FILE|RUN", help="Drawn beside, as for s2s evaluate.")
     ] = None,
     test: Annotated[str | None, typer.Option(metavar="NAME", help="A test set of the run's config.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="For length: bleu or chrf. Default: bleu.", show_default=False)
+    ] = None,
+    tokenize: Annotated[
+        str | None, typer.Option(metavar="NAME", help="BLEU's tokenizer, as for s2s evaluate.", show_default=False)
+    ] = None,
     beam: BeamOption = None,
 ) -> None:
     """Draw to PNG, SVG or PDF; needs matplotlib: pip install 's2s-cli[plot]'."""
@@ -52,6 +58,8 @@ def plot(
         hypothesis=tuple(hypothesis or ()),
         baseline=baseline,
         test=(test,) if test else (),
+        metric=(metric,) if metric else (),
+        tokenize=tokenize,
         beam=beam,
     )
     write_result(output, draw(kind, request, text, output, say))

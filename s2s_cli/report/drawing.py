@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from s2s_cli.errors import UserError, suggest
 from s2s_cli.report import plots
-from s2s_cli.run import find_model, read_metrics
+from s2s_cli.run import find_run, read_metrics
 from s2s_cli.score.analysis import Breakdown
 from s2s_cli.score.evaluator import Evaluator
 from s2s_cli.score.request import Request
@@ -49,10 +49,10 @@ def draw(kind: str, request: Request, text: str | None, path: Path, say: Callabl
 
 
 def _figure(kind: str, request: Request, text: str | None, say: Callable[[str], None]) -> Figure:
-    if kind in ("curve", "attention"):
-        request.check_plot(kind)
+    request.check_plot(kind)
     if kind == "curve":
-        return plots.learning_curve(read_metrics(find_model(request.model)[0].metrics_path))
+        run, _ = find_run(request.model)
+        return plots.learning_curve(read_metrics(run.metrics_path), run.path.resolve().name)
     if kind == "attention":
         if text is None or not text.strip():
             raise UserError('an attention map needs a sentence: --text "A man is sleeping."')
@@ -71,4 +71,4 @@ def _figure(kind: str, request: Request, text: str | None, say: Callable[[str], 
         if evaluation.test == evaluator.tests[0]:
             name = f"{evaluation.system} (baseline)" if evaluation.baseline else evaluation.system
             shown[name] = next(item for item in details.breakdowns if item.name == BREAKDOWNS[kind])
-    return plots.by_group(shown)
+    return plots.by_group(shown, *request.metric)

@@ -142,7 +142,7 @@
       .filter((metric) => metric !== "loss" && metric !== "perplexity");
     const scores = metrics.map((metric) => series(metric, validated, (line) => line.scores[metric]));
     const figures = [];
-    if (losses.length) figures.push(chart("Loss", "nats a piece; in training with label smoothing and dropout", "updates", losses));
+    if (losses.length) figures.push(chart("Loss", "nats a piece; in training with dropout, and before the update that it led to", "updates", losses));
     if (scores.length) figures.push(chart("Validation", "scores of the validation set", "updates", scores));
     byId("curve").replaceChildren(...figures);
     byId("curve-section").hidden = !figures.length;

@@ -44,11 +44,12 @@ def check(path: Path) -> None:
         raise UserError("plots need matplotlib: pip install 's2s-cli[plot]'") from None
 
 
-def learning_curve(lines: Sequence[Mapping[str, Any]]) -> Figure:
+def learning_curve(lines: Sequence[Mapping[str, Any]], name: str = "") -> Figure:
     """Loss in training and validation, and the scores of each validation, over updates.
 
     Args:
         lines: of `metrics.jsonl`.
+        name: of the run.
 
     Raises:
         UserError: where there is nothing to draw.
@@ -66,7 +67,11 @@ def learning_curve(lines: Sequence[Mapping[str, Any]]) -> Figure:
         _line(scores, name, [(line["step"], line["scores"].get(name, math.nan)) for line in validated], index)
     for axes, title in ((losses, "loss, nats a piece"), (scores, "validation scores")):
         axes.set(xlabel="updates", title=title)
-        axes.legend()
+        if axes.lines:
+            axes.legend()
+        else:
+            axes.text(0.5, 0.5, "none yet", ha="center", transform=axes.transAxes)
+    figure.suptitle(name)
     return figure
 
 

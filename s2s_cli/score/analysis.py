@@ -16,7 +16,9 @@ from s2s_cli.score.testset import TestSet
 
 Words = Sequence[str]
 LENGTHS = (1, 6, 11, 16, 21, 31, 41, 61)
-"""The first length of each group; the last has no end."""
+"""The first length of each group, in words; the last has no end."""
+PARTS_OF_LENGTHS = 6
+"""Where the unit is another: groups of about as many sentences each."""
 OCCURRENCES = (1, 2, 3, 5, 10, 30, 100)
 PARTS = 5
 _MOST_LETTERS = 20
@@ -81,7 +83,9 @@ def by_length(test: TestSet, translations: Sequence[str], config: EvaluationConf
     unit, lengths = _lengths(measured)
     both = config.model_copy(update={"metrics": ("bleu", "chrf")})
     groups = []
-    for label, rows in grouped(lengths, LENGTHS):
+    ordered = sorted(lengths)
+    firsts = {ordered[len(ordered) * part // PARTS_OF_LENGTHS] for part in range(PARTS_OF_LENGTHS)}
+    for label, rows in grouped(lengths, LENGTHS if unit == "words" else sorted(firsts)):
         streams = [[side[row] for row in rows] for side in test.references]
         scores = compute_scores([translations[row] for row in rows], streams, both, intervals=True)
         groups.append(Group(label, len(rows), scores))

@@ -75,12 +75,17 @@ class Request:
             )
 
     def check_plot(self, kind: str) -> None:
-        """Refuses what a plot that scores nothing has no use for.
+        """Refuses what a kind of plot has no use for.
 
         Raises:
             UserError: naming the option.
         """
-        self._refuse(f"with plot {kind}", "source", "reference", "hypothesis", "test", "baseline")
+        if kind != "length":
+            self._refuse(f"with plot {kind}", "metric")
+        elif not set(self.metric) <= {"bleu", "chrf"}:
+            raise UserError(f"--metric {self.metric[0]}: plot length draws bleu or chrf")
+        if kind in ("curve", "attention"):
+            self._refuse(f"with plot {kind}", "source", "reference", "hypothesis", "test", "baseline", "tokenize")
         if kind == "curve":
             self._refuse(f"with plot {kind}", "beam")
 

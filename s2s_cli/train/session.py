@@ -11,7 +11,7 @@ import torch
 
 from s2s_cli.checkpoint import Checkpoint, load_model, load_weights, offering_others, weights
 from s2s_cli.config import Config, DataConfig
-from s2s_cli.config_file import differences, with_text_names_of
+from s2s_cli.config_file import differences, with_names_of
 from s2s_cli.data.corpus import Corpus, count_overlap, describe_dropped, read_corpus, train_tokenizer, unknown_rate
 from s2s_cli.data.sequences import Sequences
 from s2s_cli.data.store import open_corpus
@@ -165,22 +165,27 @@ def _free_name(path: Path) -> Path:
 def _hold_to_config(run: RunDirectory, config: Config, observer: Observer) -> Config:
     """The config with which a run goes on, by which another than its own is refused.
 
-    A run that has learned nothing yet takes the new one. One whose text lies elsewhere now keeps the names that it
-    began with, which its checkpoints are bound to; that it is the same text is seen when it is read.
+    A run that has learned nothing yet takes the new one. One whose text, or whatever else it began from, lies elsewhere
+    now keeps the names that it began with, which its checkpoints are bound to; that it is the same text is seen when it
+    is read.
     """
     if run.pointer("last") is None and not run.checkpoints():
         run.remove_tokenizer()  # the text may be another too
         return config
     own = run.read_config()
-    renamed, changed = with_text_names_of(own, config), differences(own, config)
+    renamed, changed = with_names_of(own, config), differences(own, config)
     if differences(own, renamed):
         keys = "\n".join(f"    {key}: {old!r} in the run, {new!r} now" for key, (old, new) in changed.items())
         raise UserError(
             f"{run.path}: this run was begun with another config:\n{keys}\n"
             "choose another folder with --run, or begin anew with --fresh (the old run is moved aside)"
         )
+    if config.tokenizer != own.tokenizer:
+        given = read_given(config.tokenizer, config.source)
+        if given and given.fingerprint != fingerprint(run.read_tokenizer_files()):
+            raise UserError(f"{run.path}: tokenizer.model: not the tokenizer that this run began with")
     if changed:
-        observer.info("the text is read where it lies now; the run keeps the names that it began with")
+        observer.info("files are read where they lie now; the run keeps the names that it began with")
     return renamed
 
 
@@ -278,6 +283,13 @@ def _read_corpora(
     if train_corpus.dropped:
         observer.info(f"dropped training pairs: {describe_dropped(train_corpus.dropped)}")
     _tell_unknown(valid_corpus, tokenizer, observer)
+    longest = config.decoding.max_source_length
+    cut = int((valid_corpus.source.lengths(torch.arange(len(valid_corpus))) > longest).sum())
+    if cut:
+        observer.warn(
+            f"{cut:,} of {len(valid_corpus):,} sources of the validation set are longer than {longest:,} pieces or "
+            "vectors: only their beginning is translated; raise decoding.max_source_length"
+        )
     if not quiet and config.source.kind == "text":
         held_out = (data.valid, *data.test)
         for text, overlap in zip(held_out, count_overlap(data.train, held_out), strict=True):
