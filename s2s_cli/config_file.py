@@ -134,6 +134,20 @@ def change(section: AnySection, changes: dict[str, Any], name: str) -> AnySectio
     return changed
 
 
+def settings_of(section: str, options: Sequence[str]) -> dict[str, Any]:
+    """What `section.key=value`, the value in YAML, asks for in one section, to be given to `change`.
+
+    Raises:
+        UserError: where one is of another section.
+    """
+    data: dict[str, Any] = {}
+    for option in options:
+        if not option.strip().startswith(f"{section}."):
+            raise UserError(f"--set {option}: a run has all but {section} for good: write {section}.KEY=VALUE")
+        _override(data, option)
+    return dict(data.get(section, {}))
+
+
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
         return {prefix: value}

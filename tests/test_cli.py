@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import toy
@@ -117,6 +118,30 @@ def test_what_was_noticed_in_translating_is_told_of_kept_translations_too(
         done = toy.s2s("evaluate", "--model", "runs/short", cwd=tmp_path, S2S_CACHE=str(tmp_path / "cache"))
         assert "only their beginning was translated" in done.stderr.decode()
     assert "taken from the cache" in done.stderr.decode()
+
+
+def test_other_settings_of_decoding_translate_otherwise(trained: Path, tmp_path: Path) -> None:
+    cache = {"S2S_CACHE": str(tmp_path)}
+
+    def evaluations(*settings: str) -> dict[str, Any]:
+        options = [part for setting in settings for part in ("--set", setting)]
+        done = toy.s2s("evaluate", *options, "--json", "-", cwd=trained, **cache)
+        assert done.returncode == 0, done.stderr.decode()
+        (found,) = json.loads(done.stdout)["evaluations"]
+        return dict(found)
+
+    usual, short = evaluations(), evaluations("decoding.max_length=2", "decoding.beam=1")
+    assert max(len(text.split()) for text in usual["translations"]) > 1
+    assert max(len(text.split()) for text in short["translations"]) == 1
+    assert (short["decoding"]["max_length"], short["decoding"]["beam"]) == (2, 1)
+    for setting, word in (
+        ("training.seed=2", "write decoding.KEY=VALUE"),
+        ("decoding.beams=2", "did you mean 'beam'"),
+        ("decoding.beam=0", "decoding.beam"),
+    ):
+        done = toy.s2s("evaluate", "--set", setting, cwd=trained)
+        assert (done.returncode, done.stderr.count(b"\n")) == (2, 1), done.stderr.decode()
+        assert word in done.stderr.decode()
 
 
 def test_one_file_is_no_baseline_of_several_test_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

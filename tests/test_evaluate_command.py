@@ -95,6 +95,7 @@ def test_gates_decide_the_exit_code(evaluate: Evaluate, floors: list[str], code:
         (["--metric", "rouge"], "rouge"),
         (["--tokenize", "14a"], "13a"),
         (["--beam", "3"], "--beam"),
+        (["--set", "decoding.length_penalty=1"], "--set has no use with --hypothesis"),
         (["--model", "runs/x"], "--model"),
         (["--nonsense"], "--nonsense"),
         (["--json", "missing/scores.json"], "missing/scores.json"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         "s2s evaluate --min bleu=30",
         "s2s evaluate --hypothesis out.txt --reference ref.txt --json scores.json",
         "s2s evaluate --model runs/new --baseline runs/old --fail-on regression",
+        "s2s evaluate --beam 10 --set decoding.length_penalty=1.5",
         "s2s evaluate --hypothesis a=a.txt --hypothesis b=b.txt --testset wmt20 --pair en-de",
     ),
 )
@@ -75,6 +76,10 @@ def evaluate(
     lowercase: Annotated[
         bool | None, typer.Option("--lowercase/--cased", help="Ignore case.", show_default=False)
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="decoding.KEY=VALUE", help="Translate with another setting. Repeatable."),
+    ] = None,
     beam: BeamOption = None,
     batch_size: BatchOption = None,
     json_: Annotated[
@@ -125,6 +130,7 @@ def evaluate(
         level=level,
         tokenize=tokenize,
         lowercase=lowercase,
+        set=tuple(set_ or ()),
         beam=beam,
         batch_size=batch_size,
         output=output,

@@ -56,7 +56,7 @@ def _figure(kind: str, request: Request, text: str | None, say: Callable[[str], 
     if kind == "attention":
         if text is None or not text.strip():
             raise UserError('an attention map needs a sentence: --text "A man is sleeping."')
-        model = ModelSystem(request.model, None, say, beam=request.beam)
+        model = ModelSystem(request.model, None, say, {"beam": request.beam} if request.beam else None)
         if model.config.source.kind == "features":
             raise UserError("this model reads feature vectors: its attention maps are in `s2s evaluate --report FILE`")
         model.translator.look("plot attention")

@@ -31,6 +31,7 @@ class Request:
     level: float | None = None
     tokenize: str | None = None
     lowercase: bool | None = None
+    set: tuple[str, ...] = ()
     beam: int | None = None
     batch_size: int | None = None
     output: Path | None = None
@@ -49,7 +50,7 @@ class Request:
         """
         if self.hypothesis:
             where = "with --hypothesis" if self.needs_run else "with --hypothesis and a test set of its own"
-            self._refuse(where, "beam", "batch_size", "output", *([] if self.needs_run else ["model"]))
+            self._refuse(where, "set", "beam", "batch_size", "output", *([] if self.needs_run else ["model"]))
         if self.reference:
             self._refuse("with --reference", "test", "testset")
             if not (self.source or self.hypothesis):

@@ -149,23 +149,21 @@ class ModelSystem:
         path: Path | None,
         cache: TranslationCache | None,
         say: Callable[[str], None],
+        decoding: Mapping[str, Any] | None = None,
         *,
-        beam: int | None = None,
-        batch_size: int | None = None,
         dispatcher: Dispatcher | None = None,
     ) -> None:
         """Args:
         path: as `find_model` takes it.
         cache: of translations; None translates anew.
         say: tells the user.
-        beam, batch_size: in place of the run's.
+        decoding: settings in place of the run's.
         dispatcher: divides translating among workers; default: this process does it.
         """
         self.run, self.checkpoint = find_model(path)
         self.name = self.run.path.resolve().name
         self.config = self.run.read_config()
-        given = {"beam": beam, "batch_size": batch_size, "n_best": 1}
-        self._given = {key: value for key, value in given.items() if value is not None}
+        self._given = {**(decoding or {}), "n_best": 1}
         self.decoding = change(self.config.decoding, self._given, "decoding")
         self._cache, self._say = cache, say
         self._dispatcher = dispatcher or Dispatcher()
