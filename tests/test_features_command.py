@@ -122,7 +122,10 @@ def test_details_and_the_page_tell_of_items(trained: Path, tmp_path: Path) -> No
     assert b"vectors of the source" in done.stdout, "files alone are scored too"
     done = toy.s2s("plot", "attention", "--text", "copy a", "--output", tmp_path / "a.png", cwd=trained)
     assert done.returncode == 2
-    assert b"s2s evaluate --report" in done.stderr
+    assert b"give --source FILE --line N" in done.stderr
+    named = ["--source", "test.safetensors", "--line", 3]
+    done = toy.s2s("plot", "attention", *named, "--output", tmp_path / "a.png", cwd=trained)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_sources_of_another_kind_are_refused(trained: Path) -> None:

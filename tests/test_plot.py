@@ -31,6 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("curve", ".png", ()),
         ("attention", ".svg", ("--text", "copy a b")),
+        ("attention", ".png", ("--source", "test.src", "--line", 2)),
         ("length", ".pdf", ("--baseline", "test.tgt")),
         ("rarity", ".svg", ()),
         ("length", ".png", ("--metric", "chrf", "--tokenize", "intl")),
@@ -53,6 +54,10 @@ def test_each_kind_is_drawn(trained: Path, tmp_path: Path, kind: str, ending: st
         (("curve", "-o", "missing/a.png"), "cannot be written"),
         (("attention", "-o", "a.png"), "--text"),
         (("attention", "-o", "a.png", "--text", "  "), "--text"),
+        (("attention", "-o", "a.png", "--source", "test.src"), "--line N"),
+        (("attention", "-o", "a.png", "--source", "test.src", "--line", 61), "--line 61: test.src has 60"),
+        (("attention", "-o", "a.png", "--source", "test.src", "--line", 1, "--text", "a"), "of one sentence"),
+        (("length", "-o", "a.png", "--line", 1), "--line has no use"),
         (("curve", "-o", "a.png", "--text", "copy a"), "leave it out"),
         (("curve", "-o", "a.png", "--baseline", "runs/toy"), "--baseline has no use with plot curve"),
         (("attention", "-o", "a.png", "--text", "copy a", "--test", "test"), "--test has no use with plot attention"),
@@ -77,6 +82,16 @@ def test_an_attention_map_shows_every_weight() -> None:
     assert torch.equal(torch.tensor(axes.images[0].get_array()), weights_TS)
     assert [label.get_text() for label in axes.get_yticklabels()] == ["나는", "x", "</s>"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c", "</s>"]
+
+
+def test_a_map_of_many_positions_is_bounded_and_its_names_do_not_cover_one_another() -> None:
+    found = AttentionMap(tuple(map(str, range(1000))), ("a", "</s>"), torch.full((2, 1000), 0.001))
+    figure = plots.attention(found)
+    width, height = figure.get_size_inches()
+    assert max(width, height) < 40
+    ticks = figure.axes[0].get_xticks()
+    assert 100 < len(ticks) < 200
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [str(tick) for tick in ticks]
 
 
 def test_characters_that_no_font_has_are_told() -> None:

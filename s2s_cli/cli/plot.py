@@ -16,6 +16,7 @@ from s2s_cli.cli.app import BeamOption, ModelOption, OfOneModel, app, examples, 
     epilog=examples(
         "s2s plot curve -o curve.png",
         "s2s plot attention --text 'A man is sleeping.' -o map.svg",
+        "s2s plot attention --source test.safetensors --line 3 -o map.png",
         "s2s plot length --model runs/new --baseline runs/old -o length.png",
         "s2s plot length --hypothesis a=a.txt --source src.txt --reference ref.txt -o length.png",
     ),
@@ -25,7 +26,10 @@ def plot(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Ends in .png, .svg or .pdf.")],
     model: ModelOption = None,
     text: Annotated[str | None, typer.Option(metavar="TEXT", help="The sentence of an attention map.")] = None,
-    source: Annotated[Path | None, typer.Option(metavar="FILE", help="Source sentences.")] = None,
+    line: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="... or its number in --source, from 1.", show_default=False)
+    ] = None,
+    source: Annotated[Path | None, typer.Option(metavar="FILE", help="Source sentences, or feature vectors.")] = None,
     reference: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Reference translations. Repeatable.")
     ] = None,
@@ -62,4 +66,4 @@ def plot(
         tokenize=tokenize,
         beam=beam,
     )
-    write_result(output, draw(kind, request, text, output, say))
+    write_result(output, draw(kind, request, output, say, text, line))

@@ -22,6 +22,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#2
 MARKS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", ":", "-.")
 FORMATS = (".png", ".svg", ".pdf")
+MOST_INCHES = 36
+"""Of an attention map, the names of its pieces left out."""
 SCRIPTS = "한あ漢"
 """A font for attention maps should hold one of these."""
 CJK_FONTS = ("cjk", "nanum", "notosanskr", "malgun", "applegothic", "applesdgothic", "baekmuk", "undotum", "ipaexg")
@@ -168,11 +170,13 @@ def bars(panels: Mapping[str, Mapping[str, Interval]]) -> Figure:
 def attention(found: AttentionMap) -> Figure:
     """An attention map: a row for each target piece, a column for each source piece."""
     rows, columns = len(found.target), len(found.source)
-    figure = _figure(1.8 + 0.34 * columns, 1.6 + 0.34 * rows)
+    cell = min(0.34, MOST_INCHES / max(rows, columns))
+    step = math.ceil(0.2 / cell)  # between names, so that they do not cover one another
+    figure = _figure(1.8 + cell * columns, 1.6 + cell * rows)
     axes = figure.subplots()
     image = axes.imshow(found.weights_TS.cpu().numpy(), cmap="Blues", vmin=0, vmax=1, aspect="equal")
-    axes.set_xticks(range(columns), found.source, rotation=90)
-    axes.set_yticks(range(rows), found.target)
+    axes.set_xticks(range(0, columns, step), found.source[::step], rotation=90)
+    axes.set_yticks(range(0, rows, step), found.target[::step])
     axes.tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     figure.colorbar(image, ax=axes, label="weight", shrink=0.8)
     return figure

@@ -86,9 +86,9 @@ class Request:
         elif not set(self.metric) <= {"bleu", "chrf"}:
             raise UserError(f"--metric {self.metric[0]}: plot length draws bleu or chrf")
         if kind in ("curve", "attention"):
-            self._refuse(f"with plot {kind}", "source", "reference", "hypothesis", "test", "baseline", "tokenize")
+            self._refuse(f"with plot {kind}", "reference", "hypothesis", "test", "baseline", "tokenize")
         if kind == "curve":
-            self._refuse(f"with plot {kind}", "beam")
+            self._refuse(f"with plot {kind}", "source", "beam")
 
     def _refuse(self, where: str, *names: str) -> None:
         for name in names:

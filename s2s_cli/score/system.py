@@ -182,14 +182,24 @@ class ModelSystem:
         Raises:
             UserError: where there are none, or of another kind than the model reads.
         """
-        wanted = self.config.source
         for source in test.texts[:1]:
-            given = SourceConfig(kind="features", size=source.file.size) if isinstance(source, Vectors) else TEXT
-            if given != wanted:
-                raise UserError(
-                    f"{self.name} reads {_in_words(wanted)}, the source of {test.name} is {_in_words(given)}"
-                )
+            self.check(source, test.name)
         return test.texts
+
+    def check(self, source: Source, name: str) -> None:
+        """Refuses a source of another kind than the model reads.
+
+        Args:
+            source: the source.
+            name: where it is from, for the message.
+
+        Raises:
+            UserError: where it is of another kind.
+        """
+        given = SourceConfig(kind="features", size=source.file.size) if isinstance(source, Vectors) else TEXT
+        if given != self.config.source:
+            wanted = _in_words(self.config.source)
+            raise UserError(f"{self.name} reads {wanted}, the source of {name} is {_in_words(given)}")
 
     def translations(self, test: TestSet) -> tuple[str, ...]:
         """From the cache, or shared by all workers, which must all call it; only the first one is given any.

@@ -65,8 +65,17 @@ def digest(lines: Sequence[str]) -> str:
     return sha256("".join([line + "\n" for line in lines]).encode())
 
 
+def read_sources(path: Path) -> tuple[Source, ...]:
+    """The sources of a file, which is one of feature vectors where its ending says so.
+
+    Raises:
+        UserError: where it cannot be read.
+    """
+    return tuple(open_features([path], None) if path.suffix in FORMATS else read_lines(path))
+
+
 def from_files(source: Path | None, references: Sequence[Path]) -> TestSet:
-    """A test set of files; a source whose ending is that of feature vectors is read as such.
+    """A test set of files.
 
     Raises:
         UserError: where one cannot be read, or they do not have the same number of lines.
@@ -74,7 +83,7 @@ def from_files(source: Path | None, references: Sequence[Path]) -> TestSet:
     sources: tuple[Source, ...] | None = None
     lengths: dict[str, int] = {}
     if source:
-        sources = tuple(open_features([source], None) if source.suffix in FORMATS else read_lines(source))
+        sources = read_sources(source)
         lengths[str(source)] = len(sources)
     sides = {path: tuple(read_lines(path)) for path in references}
     lengths |= {str(path): len(side) for path, side in sides.items()}
