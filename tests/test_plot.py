@@ -111,6 +111,13 @@ def test_a_curve_is_drawn_before_the_first_validation(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_a_curve_is_named_after_its_run() -> None:
+    lines = [{"step": 1, "loss": 3.0}, {"step": 1, "scores": {"loss": 2.9, "bleu": 3.0, "chrf": 10.0}}]
+    figure = plots.learning_curve(lines, "mine")
+    assert figure.get_suptitle() == "mine"
+    assert [line.get_label() for line in figure.axes[1].get_lines()] == ["bleu", "chrf"]
+
+
 def test_a_curve_of_nothing_is_refused() -> None:
     with pytest.raises(UserError, match=r"metrics\.jsonl"):
         plots.learning_curve([])

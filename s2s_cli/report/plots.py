@@ -65,8 +65,8 @@ def learning_curve(lines: Sequence[Mapping[str, Any]], name: str = "") -> Figure
     _line(losses, "training", trained, 0, "")
     _line(losses, "validation", [(line["step"], line["scores"].get("loss", math.nan)) for line in validated], 1)
     metrics = dict.fromkeys(name for line in validated for name in line["scores"])
-    for index, name in enumerate(name for name in metrics if name not in ("loss", "perplexity")):
-        _line(scores, name, [(line["step"], line["scores"].get(name, math.nan)) for line in validated], index)
+    for index, metric in enumerate(metric for metric in metrics if metric not in ("loss", "perplexity")):
+        _line(scores, metric, [(line["step"], line["scores"].get(metric, math.nan)) for line in validated], index)
     for axes, title in ((losses, "loss, nats a piece"), (scores, "validation scores")):
         axes.set(xlabel="updates", title=title)
         if axes.lines:
