@@ -52,8 +52,6 @@ class Evaluator:
             UserError: where something is missing or does not fit.
         """
         request.check()
-        if request.hypothesis and (unknown := set(LIKELIHOODS) & set(_limits("--max", request.ceilings))):
-            raise UserError(f"--max {min(unknown)}: needs a model, a file of translations has none")
         resampling_seed()
         self.request, self._say, self._dispatcher = request, say, dispatcher or Dispatcher()
         run = find_model(request.model)[0] if request.needs_run else None
@@ -194,9 +192,12 @@ class Evaluator:
 def _settings(request: Request, evaluation: EvaluationConfig) -> EvaluationConfig:
     """How to score and what to hold: the config's, changed by the options; what is to be judged is computed too."""
     floors = dict(evaluation.min) | _limits("--min", request.floors)
-    ceilings = dict(evaluation.max) | _limits("--max", request.ceilings)
-    if request.hypothesis:
-        ceilings = {metric: value for metric, value in ceilings.items() if metric not in LIKELIHOODS}
+    asked, ceilings = _limits("--max", request.ceilings), dict[str, float](evaluation.max.items())
+    for metric in LIKELIHOODS if request.hypothesis else ():
+        if metric in asked:
+            raise UserError(f"--max {metric}: needs a model, a file of translations has none")
+        ceilings.pop(metric, None)
+    ceilings |= asked
     for name in request.metric or ():
         if name not in METRICS:
             raise UserError(f"--metric {name}: unknown metric: {suggest(name, METRICS)}")

@@ -129,7 +129,7 @@ def _read(source: Path | None, target: Path, config: SourceConfig) -> Iterator[_
         if in_json:
             yield _of_json(where, given, found if line.strip() else None)
         else:
-            yield _Pair(where, given, line, None)
+            yield _Pair(where, given, found["translation"], None)
 
 
 def _alone(path: Path) -> Iterator[tuple[None, str]]:

@@ -283,19 +283,23 @@ def _read_corpora(
     if train_corpus.dropped:
         observer.info(f"dropped training pairs: {describe_dropped(train_corpus.dropped)}")
     _tell_unknown(valid_corpus, tokenizer, observer)
-    longest = config.decoding.max_source_length
-    cut = int((valid_corpus.source.lengths(torch.arange(len(valid_corpus))) > longest).sum())
-    if cut:
-        observer.warn(
-            f"{cut:,} of {len(valid_corpus):,} sources of the validation set are longer than {longest:,} pieces or "
-            "vectors: only their beginning is translated; raise decoding.max_source_length"
-        )
+    _tell_cut(valid_corpus, config.decoding.max_source_length, observer)
     if not quiet and config.source.kind == "text":
         held_out = (data.valid, *data.test)
         for text, overlap in zip(held_out, count_overlap(data.train, held_out), strict=True):
             if overlap:
                 observer.warn(f"{overlap:,} source sentences of {text.files[0].name} stand in the training set too")
     return train_corpus, valid_corpus
+
+
+def _tell_cut(corpus: Corpus, longest: int, observer: Observer) -> None:
+    """How many sources of the validation set are translated in part alone."""
+    cut = int((corpus.source.lengths(torch.arange(len(corpus))) > longest).sum())
+    if cut:
+        observer.warn(
+            f"{cut:,} of {len(corpus):,} sources of the validation set are longer than {longest:,} pieces or vectors: "
+            "only their beginning is translated; raise decoding.max_source_length"
+        )
 
 
 def _tell_unknown(corpus: Corpus, tokenizer: Tokenizer, observer: Observer) -> None:
