@@ -72,7 +72,7 @@ class Progress:
         """
         limits = config.training
         done = (
-            (self.step, limits.max_steps),
+            (limits.passes(self.step), limits.passes(limits.max_steps or 0)),
             (epochs, limits.max_epochs),
             (self.elapsed / 60, limits.max_minutes),
         )
