@@ -291,19 +291,17 @@ def test_input_and_output_files(trained: Path, tmp_path: Path) -> None:
 
 
 def test_a_closed_pipe_is_quiet_and_endless_input_answers_at_once(trained: Path) -> None:
-    command = f"yes 'copy a b c' | head -n 100000 | {sys.executable} -m s2s_cli translate | head -n 3"
-    began = time.monotonic()
+    command = f"yes 'copy a b c' | {sys.executable} -m s2s_cli translate | head -n 3"
     done = subprocess.run(
         command,
         shell=True,
         cwd=trained,
         capture_output=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
-        timeout=60,
+        timeout=120,
     )
     assert done.stdout.count(b"\n") == 3
     assert done.stderr == b""
-    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(
@@ -565,8 +563,10 @@ def test_a_second_trainer_is_refused_and_told_who_holds_the_run(tmp_path: Path) 
     )
     try:
         deadline = time.monotonic() + 60
-        while not (tmp_path / "runs" / "toy" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        metrics = tmp_path / "runs" / "toy" / "metrics.jsonl"
+        while not metrics.exists() and time.monotonic() < deadline:
             time.sleep(0.05)
+        assert metrics.exists()
         second = toy.s2s("train", "--config", path, cwd=tmp_path)
         assert second.returncode == 2
         assert f"process {first.pid} is training here".encode() in second.stderr

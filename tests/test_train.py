@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 import toy
 
+from s2s_cli.config import DecodingConfig
 from s2s_cli.config_file import load_config
 from s2s_cli.data.batches import Batch, Sampler, Share, make_batch
 from s2s_cli.data.tokenizer import Tokenizer
@@ -26,7 +27,7 @@ from s2s_cli.errors import RunFailed, Stopped, UserError
 from s2s_cli.model.seq2seq import Losses, Seq2Seq
 from s2s_cli.run import RunDirectory, find_model
 from s2s_cli.signals import StopRequest
-from s2s_cli.train import session
+from s2s_cli.train import session, validation
 from s2s_cli.train.progress import Progress
 from s2s_cli.train.trainer import Trainer
 
@@ -353,6 +354,66 @@ def test_validation_scores_what_translate_and_evaluate_give(tmp_path: Path) -> N
     logged = [row["scores"] for row in toy.metrics(tmp_path / "runs" / "toy") if "scores" in row][-1]
     assert scores["bleu"]["value"] == pytest.approx(logged["bleu"], abs=1e-9)
     assert scores["chrf"]["value"] == pytest.approx(logged["chrf"], abs=1e-9)
+    tensors, _ = saved(tmp_path / "runs" / "toy", "step-00000020")
+    own = [name.removeprefix("weight.") for name in tensors if name.startswith("weight.")]
+    assert own and not all(torch.equal(tensors[f"model.{name}"], tensors[f"weight.{name}"]) for name in own)
+
+
+def test_the_monitor_decides_what_is_best(tmp_path: Path) -> None:
+    config, progress, found = load_config(toy.write_config(tmp_path, training__monitor="loss")), Progress(), []
+    for progress.step, (loss, bleu) in enumerate([(3.0, 1.0), (2.0, 0.0), (4.0, 9.0)], 1):
+        found.append(progress.take_scores(config, {"loss": loss, "bleu": bleu}))
+    assert (found, progress.best, progress.since_best) == ([True, True, False], 2.0, 1)
+
+
+def test_validation_has_a_beam_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, used = validation.Translator, []
+
+    def make(model: Seq2Seq, tokenizer: Tokenizer, config: DecodingConfig, *rest: Any, **names: Any) -> Any:
+        used.append(config.beam)
+        return plain(model, tokenizer, config, *rest, **names)
+
+    monkeypatch.setattr(validation, "Translator", make)
+    train(tmp_path, "one", training__max_steps=10, decoding__beam=4, training__validation_beam=1)
+    train(tmp_path, "two", training__max_steps=10, decoding__beam=4)
+    assert used == [1, 4]
+
+
+def test_the_weights_of_the_loss_reach_it_and_the_log_has_the_plain_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, given, seen = Seq2Seq.losses, set(), []
+
+    def losses(self: Seq2Seq, batch: Batch, *weights: float) -> Losses:
+        found = plain(self, batch, *weights)
+        if self.training:
+            given.add(weights)
+            seen.append((float(found.nll_N.sum()), len(found.nll_N)))
+        return found
+
+    monkeypatch.setattr(Seq2Seq, "losses", losses)
+    train(tmp_path, "run", training__label_smoothing=0.2, training__coverage_loss=0.5, training__max_steps=5)
+    assert given == {(0.2, 0.5, 0.0)}
+    (row,) = [row for row in toy.metrics(tmp_path / "run") if "loss" in row]
+    assert row["loss"] == pytest.approx(sum(nll for nll, _ in seen) / sum(pieces for _, pieces in seen))
+
+
+@pytest.mark.parametrize("clip", [0.01, None])
+def test_no_update_is_longer_than_the_clipped_gradient(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clip: float | None
+) -> None:
+    plain, moved = Trainer._update, []
+
+    def update(self: Trainer) -> None:
+        before = [parameter.detach().clone() for parameter in self.model.parameters()]
+        plain(self)
+        pairs = zip(self.model.parameters(), before, strict=True)
+        moved.append(math.sqrt(sum(float((now.detach() - then).square().sum()) for now, then in pairs)))
+
+    monkeypatch.setattr(Trainer, "_update", update)
+    sgd = {"training__optimizer": "sgd", "training__learning_rate": 1.0}
+    train(tmp_path, "run", **sgd, training__clip_norm=clip, training__max_steps=3)
+    assert (max(moved) < 0.0101) == (clip is not None)
 
 
 @pytest.mark.parametrize(
@@ -371,6 +432,8 @@ def test_limits_by_epochs_minutes_and_patience(tmp_path: Path, changes: dict[str
     assert reason in outcome.reason
     assert outcome.step < 400
     assert (tmp_path / "run" / "last").exists()
+    again = train(tmp_path, "run", **changes)
+    assert again.already_finished and again.step == outcome.step, "limits count what came before"
 
 
 def test_keeps_the_best_and_the_last_n_and_averages_them(tmp_path: Path) -> None:
@@ -381,6 +444,23 @@ def test_keeps_the_best_and_the_last_n_and_averages_them(tmp_path: Path) -> None
     train(tmp_path, "averaged", training__max_steps=50, training__average_last=3)
     log = (tmp_path / "averaged" / "train.log").read_text()
     assert "average of the last 3 checkpoints" in log
+
+
+@pytest.mark.parametrize(("score", "best"), [(9.0, "average-00000030"), (0.0, "step-00000030")])
+def test_the_average_is_kept_where_it_is_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: float, best: str
+) -> None:
+    scores = iter([1.0, 2.0, 3.0, score])
+    monkeypatch.setattr("s2s_cli.train.trainer.validate", lambda *_: ({"bleu": next(scores)}, []))
+    train(tmp_path, "run", training__max_steps=30, training__average_last=3)
+    assert (tmp_path / "run" / "best").read_text().strip() == best
+    if best.startswith("average"):
+        names = (best, *(f"step-{step:08d}" for step in (10, 20, 30)))
+        mean, *each = (
+            safetensors.torch.load_file(tmp_path / "run" / "checkpoints" / name / "model.safetensors") for name in names
+        )
+        for name, tensor in mean.items():
+            torch.testing.assert_close(tensor, torch.stack([weights[name] for weights in each]).mean(0))
 
 
 def test_a_damaged_checkpoint_is_left_out_of_the_average(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -396,10 +476,9 @@ def test_a_damaged_checkpoint_is_left_out_of_the_average(tmp_path: Path, capfd: 
 
 def test_plateau_lowers_the_rate_after_validations_without_progress(tmp_path: Path) -> None:
     changes = {"training__schedule": "plateau", "training__plateau_patience": 1, "training__learning_rate": 1e-9}
-    train(tmp_path, "run", **changes, training__max_steps=40)
+    train(tmp_path, "run", **changes, training__plateau_factor=0.25, training__max_steps=40)
     rates = [row["lr"] for row in toy.metrics(tmp_path / "run") if "lr" in row]
-    assert rates[0] == 1e-9
-    assert rates[-1] < rates[0]
+    assert rates == pytest.approx([1e-9] * 4 + [2.5e-10] * 2 + [6.25e-11] * 2, rel=1e-6, abs=0)
 
 
 def test_fine_tuning_starts_from_the_other_run_and_refuses_what_does_not_fit(tmp_path: Path) -> None:
@@ -459,6 +538,7 @@ def test_a_signal_saves_and_the_next_start_goes_on(tmp_path: Path, number: int, 
     deadline = time.monotonic() + 60
     while not metrics.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert metrics.exists()
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors.decode()

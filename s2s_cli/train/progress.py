@@ -19,7 +19,7 @@ class Progress:
     seconds: float = 0.0
     """Time in updates alone."""
     elapsed: float = 0.0
-    """Time in updates, validations and saving."""
+    """Time in updates and validations; what is saved could not hold that of its own saving."""
     horizon: int = 1
     """Steps that the schedule spans, fixed when the run begins."""
     epoch_ended: bool = False

@@ -215,9 +215,7 @@ class Trainer:
         self.observer.validation(progress.step, scores, best, samples)
         progress.elapsed += time.perf_counter() - began
         self._write_metrics(scores=scores)
-        began = time.perf_counter()
         self._save()
-        progress.elapsed += time.perf_counter() - began
 
     def _inference_weights(self) -> AbstractContextManager[None]:
         return borrowed_weights(self.model, self.average.tensors) if self.average else nullcontext()

@@ -216,8 +216,9 @@ def test_a_second_signal_ends_at_once(
 ) -> None:
     child.write_task(folder, training__batch_tokens=20_000, training__accumulate=1000)  # steps of many seconds
     process = child.start(context, folder, *TRAIN, steps=True)
-    while not (folder / "begun").read_text():
-        time.sleep(0.05)  # a signal before the step has nothing to wait for
+    while not (folder / "begun").read_text():  # a signal before the step has nothing to wait for
+        process.join(0.05)
+        assert process.exitcode is None
     os.kill(process.pid, number)
     time.sleep(0.1)
     began = time.perf_counter()
@@ -241,7 +242,7 @@ def test_a_scheduler_that_takes_the_machine_back_loses_nothing(how: str, folder:
         for worker in started if how == "slurm" else ():
             for number in (signal.SIGCONT, signal.SIGTERM):
                 os.kill(int(worker), number)
-        _, told = process.communicate(timeout=60)
+        _, told = process.communicate(timeout=180)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
