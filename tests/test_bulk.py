@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,7 @@ from s2s_cli.translate.part import Part
 from s2s_cli.translate.streams import read_input
 from s2s_cli.translate.translator import Translator
 
+FROZEN = Path(__file__).parent / "frozen" / "format-1"
 COMMAND = ("translate", "--model", "runs/toy", "--input", "big.txt", "--output", "runs/out.txt", "--beam", 1)
 Rounds = Callable[[int, int], int]
 
@@ -146,6 +148,24 @@ def test_it_says_where_it_goes_on_and_refuses_what_is_asked_otherwise(context: A
     assert (folder / "runs/out.txt").read_bytes() == (folder / "whole").read_bytes()
 
 
+def test_it_is_bound_to_its_model_and_terms_but_not_to_where_the_model_lies(
+    context: Any, folder: Path, tmp_path: Path
+) -> None:
+    terms, command = folder / "terms", (*COMMAND, "--terminology", "terms")
+    terms.write_text("a\tb\n")
+    lines = left_in_the_middle(context, folder, command)
+    about = terms.stat()
+    os.utime(terms, ns=(about.st_atime_ns, about.st_mtime_ns + 1))
+    ended = child.run(context, folder, *command)
+    assert ended.code == 2 and "--terminology was" in ended.stderr
+    os.utime(terms, ns=(about.st_atime_ns, about.st_mtime_ns))
+    ended = child.run(context, folder, "translate", "--model", FROZEN, *command[3:])
+    assert ended.code == 2 and "--model 1 was" in ended.stderr
+    shutil.copytree(folder / "runs" / "toy", tmp_path / "moved")
+    ended = child.run(context, folder, "translate", "--model", tmp_path / "moved", *command[3:])
+    assert ended.code == 0 and f"goes on after line {lines}" in ended.stderr
+
+
 def test_fresh_forgets_what_was_begun(context: Any, folder: Path) -> None:
     left_in_the_middle(context, folder)
     ended = child.run(context, folder, *COMMAND[:-2], "--beam", 2, "--fresh")
@@ -160,17 +180,7 @@ def test_fresh_is_refused_where_nothing_can_be_begun_anew(context: Any, folder: 
     assert ended.stderr.startswith("s2s: error: --fresh")
 
 
-def test_a_signal_leaves_what_is_whole(folder: Path) -> None:
-    process = started(folder)
-    wait_for(lambda: lines_in_journal(folder) > 1)
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    if process.returncode:  # else it was too late
-        assert process.returncode == 130
-        assert stderr.count(b"\n") == 1 and b"goes on after line" in stderr
-
-
-@pytest.mark.parametrize(("how", "workers"), [("TERM", 1), ("TERM", 2), ("KILL", 2)])
+@pytest.mark.parametrize(("how", "workers"), [("INT", 1), ("TERM", 1), ("TERM", 2), ("KILL", 2)])
 def test_ended_in_the_middle_the_same_command_gives_the_whole(
     how: str, workers: int, context: Any, folder: Path
 ) -> None:
@@ -178,8 +188,9 @@ def test_ended_in_the_middle_the_same_command_gives_the_whole(
     wait_for(lambda: lines_in_journal(folder) > 2)
     process.send_signal(signal.Signals[f"SIG{how}"])
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == {"TERM": 143, "KILL": -9}[how]
-    assert stderr.count(b"goes on after line") == (how == "TERM")
+    assert process.returncode == {"INT": 130, "TERM": 143, "KILL": -9}[how]
+    assert stderr.count(b"goes on after line") == (how != "KILL")
+    assert how == "KILL" or stderr.count(b"\n") == 1
     assert not (folder / "runs/out.txt").exists()
     assert ends_whole(context, folder, "--workers", workers).stderr.startswith("goes on after line")
 
@@ -294,6 +305,11 @@ def test_no_worker_outlives_the_command(how: str, folder: Path) -> None:
         assert b"Traceback" not in stderr
     if how == "worker killed":
         assert b"a worker was killed by SIGKILL" in stderr
+
+
+def test_auto_is_a_worker_for_each_core_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    assert workers.count_workers("auto", workers.torch.device("cpu")) == 3
 
 
 @pytest.mark.parametrize("asked", ["0", "-1", "two", ""])

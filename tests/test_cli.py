@@ -18,6 +18,7 @@ import toy
 import yaml
 
 import s2s_cli
+from s2s_cli.config_file import dump_config, load_config, schema
 from s2s_cli.translate.code import translating_code
 
 
@@ -580,7 +581,30 @@ def test_help_is_quick_and_every_command_has_examples() -> None:
     here = Path(__file__).parent.parent
     done = toy.s2s("--help", cwd=here, fresh=True)
     assert done.returncode == 0
-    for command in ("train", "translate", "evaluate", "plot", "info", "average"):
+    for command in ("train", "translate", "evaluate", "score", "plot", "info", "average"):
         assert command.encode() in done.stdout
         assert b"Example" in toy.s2s(command, "--help", cwd=here).stdout
     assert toy.s2s("--version", cwd=here).stdout.startswith(b"s2s ")
+
+
+def test_the_gates_of_a_config_hold_until_the_command_line_says_otherwise(tmp_path: Path) -> None:
+    own = {"evaluation__min": {"bleu": 101}, "evaluation__max": {"loss": 0.001}}
+    config = toy.write_config(tmp_path, training__max_steps=1, decoding__beam=1, **own)
+    assert toy.s2s("train", "--config", config, cwd=tmp_path).returncode == 0
+
+    def judged(*options: object) -> tuple[int, dict[tuple[str, str], float]]:
+        done = toy.s2s("evaluate", *options, "--json", "-", cwd=tmp_path)
+        (found,) = json.loads(done.stdout)["evaluations"]
+        return done.returncode, {(gate["kind"], gate["metric"]): gate["limit"] for gate in found["gates"]}
+
+    assert judged() == (1, {("min", "bleu"): 101, ("max", "loss"): 0.001})
+    assert judged("--min", "bleu=0", "--max", "loss=99") == (0, {("min", "bleu"): 0, ("max", "loss"): 99})
+    assert judged("--hypothesis", "test.tgt") == (1, {("min", "bleu"): 101})
+    assert judged("--hypothesis", "test.tgt", "--reference", "test.tgt") == (0, {})
+
+
+def test_the_config_commands_print_what_they_say(tmp_path: Path) -> None:
+    path = toy.write_config(tmp_path)
+    assert json.loads(toy.s2s("config", "schema", cwd=tmp_path).stdout) == schema()
+    shown = toy.s2s("config", "show", "--config", path, "--set", "model.dropout=0.25", cwd=tmp_path).stdout.decode()
+    assert shown == dump_config(load_config(path, ["model.dropout=0.25"]), comments=True)

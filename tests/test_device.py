@@ -61,3 +61,10 @@ def test_where_bf16_is_chosen_models_can_be_trained_in_it() -> None:
     lstm = torch.nn.LSTM(4, 4)
     with device.autocast(cpu, torch.bfloat16 if device.has_bf16(cpu) else torch.float32):
         assert lstm(torch.zeros(3, 2, 4))[0].shape == (3, 2, 4)
+
+
+@pytest.mark.parametrize(("cuda", "mps", "found"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")])
+def test_auto_takes_the_gpu_that_is_there(cuda: bool, mps: bool, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert device.choose_device("auto") == torch.device(found)

@@ -458,3 +458,34 @@ def test_a_few_lines_cannot_tell_a_regression_from_chance(evaluate: Evaluate, tm
     code, out, err = evaluate("--baseline", "other", "--fail-on", "regression")
     assert (code, out) == (2, "")
     assert "too few" in err
+
+
+def test_a_fault_of_the_program_ends_with_70_and_a_traceback(
+    evaluate: Evaluate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s2s_cli.score.evaluator.Evaluator.judge", lambda *_: 1 / 0)
+    code, out, err = evaluate()
+    assert (code, out) == (70, "")
+    assert "Traceback" in err and "ZeroDivisionError" in err
+
+
+def test_the_level_decides_what_is_significant(evaluate: Evaluate, tmp_path: Path) -> None:
+    lines = [*ENGLISH[0]]
+    lines[3] = " ".join(lines[3].split()[:-1])
+    (tmp_path / "noise").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    ask = ("--hypothesis", "noise", "--baseline", "hyp", "--metric", "bleu")
+    files = ("--reference", "ref")
+    (one,) = json.loads(evaluate(*ask, "--json", "-", files=files)[1])["evaluations"][1]["comparisons"]
+    p = max(one["p_bootstrap"], one["p_randomization"])
+    assert 0 < p < 0.9
+    for level, code in ((p * 1.01, 1), (p * 0.99, 0)):
+        assert evaluate(*ask, "--fail-on", "regression", "--level", repr(level), files=files)[0] == code
+
+
+def test_a_baseline_from_another_source_is_refused(evaluate: Evaluate, tmp_path: Path) -> None:
+    for name in ("src", "other"):
+        (tmp_path / name).write_text("".join(f"{name} {number}\n" for number in range(len(ENGLISH[0]))))
+    assert evaluate("--source", "src", "--json", "before.json")[0] == 0
+    assert evaluate("--source", "src", "--baseline", "before.json")[0] == 0
+    code, out, err = evaluate("--source", "other", "--baseline", "before.json")
+    assert (code, out) == (2, "") and "translated another source" in err

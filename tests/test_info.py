@@ -256,3 +256,14 @@ def test_mistakes_exit_with_2(arguments: list[str], words: str, trained: Path) -
     done = toy.s2s("info", *arguments, cwd=trained)
     assert (done.returncode, done.stdout) == (2, b"")
     assert words in done.stderr.decode()
+
+
+def test_plain_columns_stay_columns_on_a_terminal(here: Path) -> None:
+    own = Terminal("info", "--plain", folder=here, COLUMNS="200")
+    try:
+        seen = own.rest()
+        assert own.end() == 0
+    finally:
+        own.close()
+    assert "parameters" in seen
+    assert not set("┃│┏━") & set(seen)

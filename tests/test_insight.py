@@ -10,6 +10,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ import toy
 from rich.console import Console
 
 from s2s_cli.errors import UserError
+from s2s_cli.report import plots
+from s2s_cli.score.system import AttentionMap
 from s2s_cli.translate.attention_file import WRITERS, attention_file
 from s2s_cli.translate.entry import Translation
 from s2s_cli.translate.heat_map import heat_map
@@ -252,10 +255,26 @@ def test_words_are_aligned_to_positions_of_features(trained: Path) -> None:
         assert all(0 <= position < length for position, _ in pairs)
 
 
-def test_the_plot_shows_what_the_search_looked_at(trained: Path, tmp_path: Path) -> None:
+def test_the_plot_shows_what_the_search_looked_at(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(trained / "runs", tmp_path / "runs")
-    done = toy.s2s("plot", "attention", "--text", "copy a b", "-m", "runs/toy", "-o", "a.svg", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr.decode()
+    monkeypatch.chdir(tmp_path)
+    plain, drawn = plots.attention, []
+
+    def attention(shown: AttentionMap) -> Any:
+        drawn.append(shown)
+        return plain(shown)
+
+    monkeypatch.setattr(plots, "attention", attention)
+    assert toy.invoke("plot", "attention", "--text", "copy a b", "-m", "runs/toy", "-o", "a.svg") is None
+    (shown,) = drawn
+    translator = Translator.load("runs/toy")
+    translator.look("this test")
+    found = translator.translate_one("copy a b")
+    assert (shown.source, shown.target) == (found.source_pieces, found.target_pieces)
+    assert found.attention is not None
+    torch.testing.assert_close(shown.weights_TS, found.attention)
     refused = toy.s2s("plot", "attention", "--text", "copy a b", "-m", "runs/blind", "-o", "b.svg", cwd=tmp_path)
     assert refused.returncode == 2
     assert b"plot attention: this model has no attention" in refused.stderr

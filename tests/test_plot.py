@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -134,3 +135,17 @@ def test_no_two_lines_of_a_plot_look_alike() -> None:
     figure = plots.bands([plots.Panel("", "", "", {f"system {number}": points for number in range(20)})])
     looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in figure.axes[0].get_lines()}
     assert len(looks) == 20
+
+
+def test_each_breakdown_is_the_one_asked_for(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, drawn = plots.by_group, []
+
+    def by_group(shown: Any, *metric: Any) -> Any:
+        drawn.append([one.name for one in shown.values()])
+        return plain(shown, *metric)
+
+    monkeypatch.setattr(plots, "by_group", by_group)
+    monkeypatch.chdir(trained)
+    for kind in ("length", "rarity", "position"):
+        assert toy.invoke("plot", kind, "-o", tmp_path / "a.svg") is None
+    assert drawn == [["by length"], ["by rarity"], ["by position"]]

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from s2s_cli.config import DecoderConfig, DecodingConfig, EncoderConfig, ModelConfig
 from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.device import share_threads
-from s2s_cli.errors import S2SError, Stopped
+from s2s_cli.errors import RunFailed, S2SError, Stopped
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.packing import packed_by
 from s2s_cli.translate import lines as lines_module
@@ -669,3 +669,19 @@ def test_a_stop_reaches_the_workers(make: Callable, monkeypatch: pytest.MonkeyPa
     translator.between_batches = stop
     with pytest.raises(Stopped):
         translator.translate(sentences(40))
+
+
+# Memory
+
+
+@pytest.mark.parametrize(("keys", "word"), [({"beam": 2}, "beam"), ({"search": "sampling", "samples": 2}, "samples")])
+def test_full_memory_says_what_to_lower(
+    keys: dict[str, object], word: str, model: Seq2Seq, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(model, "step", step)
+    config = DecodingConfig.model_validate({"max_length": 8, **keys})
+    with pytest.raises(RunFailed, match=rf"batch_size or decoding\.{word}"):
+        Translator(model, tokenizer, config, torch.device("cpu")).translate(["ab"])

@@ -43,7 +43,7 @@ class AttentionMap:
     source: tuple[str, ...]
     target: tuple[str, ...]
     weights_TS: Tensor
-    """A row for each target piece; each sums to one."""
+    """A row for each target piece."""
 
 
 class System(Protocol):
