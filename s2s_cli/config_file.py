@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from s2s_cli import yaml12
-from s2s_cli.config import CHANGEABLE, Config
+from s2s_cli.config import CHANGEABLE, Config, DecodingConfig
 from s2s_cli.config_section import Section
 from s2s_cli.errors import UserError, suggest
 from s2s_cli.files import is_there, names_files
@@ -132,6 +132,11 @@ def change(section: AnySection, changes: dict[str, Any], name: str) -> AnySectio
     if told := changed.without_use(changes):
         raise UserError(f"{name}: {told}")
     return changed
+
+
+def change_decoding(decoding: DecodingConfig, changes: dict[str, Any]) -> DecodingConfig:
+    """As `change`; another search begins without what it has no use for."""
+    return change(decoding.for_search(changes.get("search")), changes, "decoding")
 
 
 def settings_of(section: str, options: Sequence[str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import yaml
 
 import s2s_cli
 from s2s_cli.config_file import dump_config, load_config, schema
+from s2s_cli.score.system import ModelSystem
 from s2s_cli.translate.code import translating_code
 
 
@@ -601,6 +602,30 @@ def test_the_gates_of_a_config_hold_until_the_command_line_says_otherwise(tmp_pa
     assert judged("--min", "bleu=0", "--max", "loss=99") == (0, {("min", "bleu"): 0, ("max", "loss"): 99})
     assert judged("--hypothesis", "test.tgt") == (1, {("min", "bleu"): 101})
     assert judged("--hypothesis", "test.tgt", "--reference", "test.tgt") == (0, {})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"no_repeat_ngram": None},
+        {"search": "sampling"},
+        {"search": "sampling", "mbr": True, "samples": 3},
+        {"search": "beam", "beam": 2},
+        {"search": "diverse", "beam_groups": 3},
+    ],
+)
+def test_what_an_evaluation_says_of_decoding_is_how_it_decodes(
+    changes: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "decoding"
+    if not folder.exists():
+        own = {"decoding__beam": 3, "decoding__mbr": True, "decoding__no_repeat_ngram": 2}
+        config = toy.write_config(folder, training__max_steps=1, **own)
+        assert toy.s2s("train", "--config", config, cwd=folder).returncode == 0
+    system = ModelSystem(folder / "runs" / "toy", None, print, changes)
+    assert system.decoding == system.translator.config
+    assert changes.items() <= system.decoding.model_dump().items()
 
 
 def test_the_config_commands_print_what_they_say(tmp_path: Path) -> None:

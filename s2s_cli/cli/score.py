@@ -77,9 +77,9 @@ def score(
 
     if format_ not in FORMATS:
         raise UserError(f"--format {format_}: {suggest(format_, FORMATS)}")
-    translator = for_scoring(
-        Translator.load(*(model or ()), batch_size=batch_size, ensemble=ensemble, precision=precision, device=device)
-    )
+    asked = {"batch_size": batch_size, "ensemble": ensemble, "precision": precision, "device": device}
+    given = {name: value for name, value in asked.items() if value is not None}
+    translator = for_scoring(Translator.load(*(model or ()), **given))
     insight = Insight(total=True, tokens=scores, alignment=alignments)
     looking = watching(translator, alignments=alignments, attention=attention, show_attention=show_attention)
     with (

@@ -189,7 +189,8 @@ def translate(
             )
             models = [find_model(path) for path in model or (None,)]
             own_device(device or models[0][0].read_config().decoding.device)
-            keys = {name: value for name, value in ctx.params.items() if name in DecodingConfig.model_fields}
+            keys = {name: ctx.params.get(name) for name in DecodingConfig.model_fields}
+            keys = {name: value for name, value in keys.items() if value is not None}
             load = partial(Translator.load, *(checkpoint for _, checkpoint in models), **keys)
             translator = load()
             translator.wish(wishes)

@@ -16,7 +16,7 @@ from torch import Tensor
 from s2s_cli import __version__
 from s2s_cli.checkpoint import Checkpoint, identity
 from s2s_cli.config import SourceConfig
-from s2s_cli.config_file import change
+from s2s_cli.config_file import change_decoding
 from s2s_cli.data.corpus import TEXT, Source, read_lines
 from s2s_cli.data.features import Vectors
 from s2s_cli.data.tokenizer import fingerprint
@@ -164,7 +164,7 @@ class ModelSystem:
         self.name = self.run.path.resolve().name
         self.config = self.run.read_config()
         self._given = {**(decoding or {}), "n_best": 1}
-        self.decoding = change(self.config.decoding, self._given, "decoding")
+        self.decoding = change_decoding(self.config.decoding, self._given)
         self._cache, self._say = cache, say
         self._dispatcher = dispatcher or Dispatcher()
 

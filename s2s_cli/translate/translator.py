@@ -15,7 +15,7 @@ import torch
 from s2s_cli.capture import CapturedModel
 from s2s_cli.checkpoint import load_model
 from s2s_cli.config import DecodingConfig
-from s2s_cli.config_file import change
+from s2s_cli.config_file import change_decoding
 from s2s_cli.data.corpus import Source
 from s2s_cli.data.spelling import Surface, source_words
 from s2s_cli.data.tokenizer import Tokenizer, Vocabulary
@@ -84,7 +84,7 @@ class Translator:
         Args:
             path: a run directory or one of its checkpoints; default: as for `find_model`. The run says how to decode.
             others: what makes an ensemble with it.
-            changes: keys of the run's decoding section to change; None leaves one as it is.
+            changes: keys of the run's decoding section to change.
 
         Raises:
             UserError: where there is no such run, one is damaged, the vocabularies differ, or a change is not allowed,
@@ -92,9 +92,8 @@ class Translator:
         """
         run, checkpoint = find_model(None if path is None else Path(path))
         config, tokenizer, model = load_model(run, checkpoint)
-        given = {name: value for name, value in changes.items() if value is not None}
-        decoding = change(config.decoding.for_search(given.get("search")), given, "decoding")
-        if "ensemble" in given and not others:
+        decoding = change_decoding(config.decoding, changes)
+        if "ensemble" in changes and not others:
             raise UserError("ensemble has no use with one model: leave it out, or name several models")
         device = choose_device(decoding.device)
         if device.type == "cpu":
