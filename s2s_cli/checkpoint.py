@@ -24,8 +24,8 @@ from torch.overrides import TorchFunctionMode
 from s2s_cli.config import CHANGEABLE, Config, SourceConfig
 from s2s_cli.data.tokenizer import Tokenizer, fingerprint
 from s2s_cli.errors import Damaged, UserError
-from s2s_cli.files import disk_error, sha256, sync_folder, write_synced
-from s2s_cli.manifest import MANIFEST, MODEL, STATE, TRAINING, Manifest, seal
+from s2s_cli.files import disk_error, json_sha256, sha256, sync_folder, write_synced
+from s2s_cli.manifest import MANIFEST, MODEL, STATE, TRAINING, Manifest
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.run import FORMAT, RunDirectory, is_checkpoint, is_leftover
 
@@ -133,7 +133,7 @@ def save(
         "config": identity(config),
         "tokenizer": tokenizer.fingerprint,
     }
-    files[MANIFEST] = json.dumps({**content, "sha256": seal(content)}, indent=1).encode()
+    files[MANIFEST] = json.dumps({**content, "sha256": json_sha256(content)}, indent=1).encode()
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()

@@ -141,6 +141,7 @@ class ModelConfig(Section):
         """Keys that were set and do nothing beside the others, in words."""
         fields = type(self).model_fields
         needs = {
+            "attention_size": (self.attention in (*BAHDANAU, *MULTI_HEAD, "luong-concat"), "attention bahdanau"),
             "attention_heads": (self.attention in MULTI_HEAD, "attention multi-head"),
             "attention_positions": (self.attention == "luong-location", "attention luong-location"),
             "attention_window": (self.attention_span != "global", "attention_span local-m or local-p"),

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from s2s_cli.errors import RunFailed, UserError
+from s2s_cli.files import memory
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -201,7 +202,7 @@ class FreedMemory:
 
     def __init__(self, spare_bytes: int | None = None) -> None:
         self._in_use = 0
-        self._spare = _physical_bytes() // 8 if spare_bytes is None else spare_bytes
+        self._spare = memory() // 8 if spare_bytes is None else spare_bytes
 
     def watch(self) -> None:
         """To be called now and then; elsewhere than on glibc it does nothing."""
@@ -214,10 +215,6 @@ class FreedMemory:
 def resident_bytes() -> int:
     """What this process has in memory now; Linux alone."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _physical_bytes() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @cache

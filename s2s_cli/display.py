@@ -203,6 +203,11 @@ def score_table(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
     return [column for column, wanted in shown.items() if wanted], rows
 
 
+def json_file(destination: str | None) -> Path | None:
+    """The file that `write_json` writes; None where it is standard output, or nothing is written."""
+    return None if destination in (None, "-") else Path(destination or "")
+
+
 def write_json(destination: str, content: Mapping[str, Any]) -> None:
     """One JSON object, to a file or (`-`) to standard output."""
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -1,7 +1,7 @@
 """The few exceptions that end a command with one clear line and an exit code.
 
 Exit codes: 0 done; 1 a gate was missed; 2 the user must change something; 3 the run failed; 70 an internal
-error; 130 and 143 after SIGINT and SIGTERM.
+error; 130 and 143 after SIGINT and SIGTERM; 141 where the reader of the output has gone.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import glob
 import hashlib
+import json
 import os
 import stat
 import sys
@@ -24,6 +25,11 @@ _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)  # for
 def sha256(data: bytes) -> str:
     """Hexadecimal SHA-256."""
     return hashlib.sha256(data).hexdigest()
+
+
+def json_sha256(content: object) -> str:
+    """The same of what is JSON, in whatever order its keys stand."""
+    return sha256(json.dumps(content, sort_keys=True).encode())
 
 
 def file_sha256(path: Path) -> str:
@@ -47,7 +53,7 @@ def read_regular(path: Path, most: int | None = None) -> bytes:
         OSError: where it is missing, no regular file, or larger.
     """
     with _open_regular(path) as (file, size):
-        if size > (_memory() if most is None else most):
+        if size > (memory() if most is None else most):
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         return file.read()
 
@@ -79,7 +85,7 @@ def _open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
         os.close(descriptor)
 
 
-def _memory() -> int:
+def memory() -> int:
     """Bytes of the machine's memory; without limit where the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -162,7 +168,7 @@ def locked(path: Path, doing: str, advice: str) -> Iterator[None]:
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            except BlockingIOError:
                 raise UserError(f"{path.parent}: {_holder(file)} is {doing} here; wait, or {advice}") from None
             if not _is_at(path, file):
                 continue

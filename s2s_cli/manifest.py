@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from s2s_cli.errors import Damaged, UserError
-from s2s_cli.files import read_beginning, read_regular, sha256
+from s2s_cli.files import json_sha256, read_beginning, read_regular, sha256
 from s2s_cli.run import FORMAT
 
 MOST_MANIFEST_BYTES, MOST_HEAD_BYTES = 100_000, 1 << 20
@@ -39,7 +38,7 @@ class Manifest:
                 raise UserError(f"{self.path}: a checkpoint of format {found}; this s2s reads {FORMAT}")
             digest = content.pop("sha256")
             names = content["config"], content["tokenizer"]
-            if digest != seal(content) or not isinstance(content["files"], dict) or {*map(type, names)} != {str}:
+            if digest != json_sha256(content) or not isinstance(content["files"], dict) or {*map(type, names)} != {str}:
                 raise damaged
         except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise damaged from None
@@ -112,8 +111,3 @@ class Manifest:
         if 8 + length + end != size:
             raise Damaged(f"{path}: damaged (it has not the size that its head tells)")
         return shapes
-
-
-def seal(content: Mapping[str, Any]) -> str:
-    """The hash that a manifest bears of the rest of it."""
-    return sha256(json.dumps(content, sort_keys=True).encode())

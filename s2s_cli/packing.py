@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple, TypeGuard, cast
+from typing import Any, BinaryIO, NamedTuple, TypeGuard, cast
 
 from s2s_cli.errors import UserError
 
@@ -24,8 +24,8 @@ class Packer(NamedTuple):
     """Its command."""
     magic: bytes
     """How all that it packs begins; no UTF-8 begins so."""
-    unpack: Callable[..., BinaryIO]
-    """Opens a path; also one whose file is open already, which is then given too."""
+    unpack: Callable[[io.BufferedReader, Path], BinaryIO]
+    """What unpacks a file, whose path is given too."""
     pack: Callable[[BinaryIO, Path], BinaryIO]
     """What packs into a file, whose path is given too and which stays open: the same bytes for the same content,
     however it is flushed. What it made twice, one after the other, is packed content too."""
@@ -44,18 +44,13 @@ def _zstandard_package(path: Path) -> Any:
 
 
 class _Zstandard(io.RawIOBase):
-    """Unpacks the frames of a file, one after the other. The package's own reader takes a torn frame for the end.
+    """Unpacks the frames of a file, one after the other. The package's own reader takes a torn frame for the end."""
 
-    Args:
-        path: of the file.
-        file: the same where it is open already.
-    """
-
-    def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
+    def __init__(self, file: BinaryIO, path: Path) -> None:
         zstandard = _zstandard_package(path)
         self._decompressor, self._error = zstandard.ZstdDecompressor(), zstandard.ZstdError
         self._frame, self._ready = self._decompressor.decompressobj(), b""
-        self._file = file or open(path, "rb")  # noqa: SIM115  (closed below)
+        self._file = file
 
     def readable(self) -> bool:
         return True
@@ -118,14 +113,14 @@ class _GzipPacked(gzip.GzipFile):
         pass
 
 
-def _gzip(path: Path, file: io.BufferedReader | None = None) -> BinaryIO:
-    if file and not file.peek(1):
+def _gzip(file: io.BufferedReader, path: Path) -> BinaryIO:
+    if not file.peek(1):
         raise EOFError("it is empty")  # which the library takes for whole
     return cast(BinaryIO, gzip.GzipFile(path, "rb", fileobj=file))
 
 
-def _zstandard(path: Path, file: BinaryIO | None = None) -> BinaryIO:
-    return io.BufferedReader(_Zstandard(path, file))
+def _zstandard(file: io.BufferedReader, path: Path) -> BinaryIO:
+    return io.BufferedReader(_Zstandard(file, path))
 
 
 def _into_gzip(file: BinaryIO, path: Path) -> BinaryIO:
@@ -166,28 +161,14 @@ def is_unpacking(source: BinaryIO) -> TypeGuard[gzip.GzipFile | io.BufferedReade
     return isinstance(source, gzip.GzipFile) or isinstance(getattr(source, "raw", None), _Zstandard)
 
 
-def open_unpacked(path: Path) -> BinaryIO:
-    """A file to read bytes from, `.gz` and `.zst` unpacked.
-
-    Raises:
-        UserError: where Zstandard's package is missing.
-        OSError: where it cannot be opened; in reading also EOFError, ValueError or zlib.error, where it is damaged.
-    """
-    return PACKERS[path.suffix].unpack(path) if path.suffix in PACKERS else open(path, "rb")
-
-
 @contextmanager
-def open_binary(path: Path | None, default: IO[str]) -> Iterator[BinaryIO]:
-    """A file to read bytes from, unpacked where its content or its name says that it is packed; or the bytes under a
-    text stream where no path is given.
+def open_unpacked(path: Path) -> Iterator[BinaryIO]:
+    """A file to read bytes from, unpacked where its content or its name says that it is packed.
 
     Raises:
         UserError: where it cannot be opened, or Zstandard's package is missing; and, in reading, where packed content
             is damaged.
     """
-    if path is None:
-        yield default.buffer  # type: ignore[attr-defined]
-        return
     try:
         file = open(path, "rb")  # noqa: SIM115  (closed below; only the opening is guarded)
     except OSError as error:
@@ -198,7 +179,7 @@ def open_binary(path: Path | None, default: IO[str]) -> Iterator[BinaryIO]:
             yield file
             return
         try:
-            with packer.unpack(path, file) as unpacked:
+            with packer.unpack(file, path) as unpacked:
                 yield unpacked
         except (gzip.BadGzipFile, EOFError, zlib.error, _Torn) as error:
             raise UserError(f"{path}: damaged, or no {packer.name} file ({error}): make it anew") from None

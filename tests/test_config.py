@@ -776,6 +776,7 @@ def by_schema(text: str) -> bool:
 @pytest.mark.parametrize(
     ("settings", "needed"),
     [
+        ({"attention_size": 8}, {"attention": "luong-concat"}),
         ({"attention_heads": 8}, {"attention": "multi-head"}),
         ({"attention_positions": 50}, {"attention": "luong-location"}),
         ({"attention_window": 5}, {"attention_span": "local-p"}),

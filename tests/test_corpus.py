@@ -125,10 +125,19 @@ def test_a_damaged_packed_file_is_refused_by_its_name(tmp_path: Path, ending: st
     assert len(list(read_lines(path))) == 4000
 
 
-def test_an_empty_zst_file_is_not_taken_for_whole(tmp_path: Path) -> None:
-    (tmp_path / "text.zst").touch()
-    with pytest.raises(UserError, match=r"text\.zst: cannot read it: it ends"):
-        list(read_lines(tmp_path / "text.zst"))
+@pytest.mark.parametrize("ending", PACKERS)
+def test_an_empty_packed_file_is_not_taken_for_whole(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"text{ending}"
+    path.touch()
+    with pytest.raises(UserError, match=rf"text\{ending}: damaged, or no .* file \(it "):
+        list(read_lines(path))
+
+
+@pytest.mark.parametrize("name", ["text.GZ", "text.Zst", "text"])
+@pytest.mark.parametrize("ending", PACKERS)
+def test_packed_text_is_known_by_its_content_whatever_its_name(tmp_path: Path, name: str, ending: str) -> None:
+    (tmp_path / name).write_bytes(PACKERS[ending](b"one\ntwo\n"))
+    assert list(read_lines(tmp_path / name)) == ["one", "two"]
 
 
 def test_without_zstandard_it_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,10 +352,10 @@ def test_faults_in_a_file_come_through(tmp_path: Path, tokenizer: Tokenizer) -> 
 
 def test_overlap_counts_held_out_sentences_that_were_trained_on(tmp_path: Path) -> None:
     train = [
-        ParallelText(tsv=write(tmp_path / "a.tsv", "one \tx\ntwo\tx\n")),
+        ParallelText(tsv=write(tmp_path / "a.tsv", "one \tx\n\t\ntwo\tx\n")),
         ParallelText(tsv=write(tmp_path / "b.tsv", "three\tx\ntwo\ty\n")),
     ]
-    held_out = ParallelText(tsv=write(tmp_path / "c.tsv", "two\tz\nfour\tx\n one\tw\ntwo\tv\nThree\tx\n"))
+    held_out = ParallelText(tsv=write(tmp_path / "c.tsv", "two\tz\nfour\tx\n\tblank\n one\tw\ntwo\tv\nThree\tx\n"))
     assert count_overlap(train, [held_out, *train]) == [3, 2, 2]
     assert count_overlap(train[1:], [held_out]) == [2]
     assert count_overlap([], [held_out]) == [0]

@@ -18,6 +18,7 @@ import workers
 from test_train import assert_same_checkpoint, saved
 from workers import Ended
 
+from s2s_cli.run import RunDirectory
 from s2s_cli.train.trainer import Trainer
 
 TRAIN = ("train", "--config", "toy.yaml")
@@ -237,6 +238,20 @@ def test_a_full_disk_of_the_first_worker_ends_all(context: Any, folder: Path) ->
     assert "the disk is full" in ended.told[0]
     assert not ended.told[1]
     assert trained(context, folder, 2, "run")[-1]["step"] == 20
+
+
+def full_disk_of_the_tokenizer(rank: int) -> None:
+    def write_tokenizer(self: RunDirectory, tokenizer: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+
+    RunDirectory.write_tokenizer = write_tokenizer  # type: ignore[method-assign]
+
+
+def test_a_disk_that_is_full_before_the_first_step_is_told_by_the_one_that_met_it(context: Any, folder: Path) -> None:
+    ended = train(context, folder, 2, "run", full_disk_of_the_tokenizer)
+    assert ended.codes == [3, 3]
+    assert "the disk is full" in ended.told[0]
+    assert not ended.told[1]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from test_translate import BROKEN, BYTES, HOSTILE
 from s2s_cli.config import DecodingConfig
 from s2s_cli.errors import UserError
 from s2s_cli.files import replaced_when_done
-from s2s_cli.packing import open_binary, open_unpacked, packed_where_named, packing
+from s2s_cli.packing import open_unpacked, packed_where_named, packing
 from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
 from s2s_cli.translate.formats import FORMATS, Prefixed, choose_format, format_of
 from s2s_cli.translate.insight import FIELDS
@@ -277,7 +277,9 @@ def test_fields_ask_something_of_the_translation(name: str, value: object, asked
     path = tmp_path / "input"
     path.write_text(json.dumps({"source": "a", name: value}) + "\n" + json.dumps({"source": "a", name: None}))
     with open(path, "rb") as file:
-        entries = [entry for window in form.windows(file, notices) for item in window for entry in form.entries(item)]
+        entries = [
+            entry for window in form.windows(file, notices) for item in window for entry in item.document.entries
+        ]
     assert entries == [Entry("a", **{name: asked}), Entry("a")]
 
 
@@ -398,7 +400,7 @@ PACKERS = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor(write_checksum
 def test_packed_files_are_known_by_their_content(tmp_path: Path, ending: str, name: str) -> None:
     pack, output = PACKERS[ending], io.BytesIO()
     (tmp_path / name).write_bytes(pack(b"ab\ncd\n") + pack(b"ef"))
-    with open_binary(tmp_path / name, None) as file:
+    with open_unpacked(tmp_path / name) as file:
         translate_lines(Echo(), file, output)
     assert output.getvalue() == b"AB\nCD\nEF\n"
 
@@ -420,7 +422,7 @@ def test_a_packed_stream_is_refused_with_what_to_do(tmp_path: Path, ending: str)
 def test_text_that_begins_as_a_packer_does_is_text(tmp_path: Path) -> None:
     for text in (b"(\n", b"(", b"\x1f\n", b"\x28\xb5/\n", "(µ\n".encode()):
         assert len(through(tmp_path, text, "text")) == 1
-        with open_binary(tmp_path / "input", None) as file:
+        with open_unpacked(tmp_path / "input") as file:
             assert file.read() == text
 
 
@@ -429,7 +431,7 @@ def test_a_pipe_with_a_name_is_read_as_it_comes(tmp_path: Path) -> None:
     os.mkfifo(path)
     writer = threading.Thread(target=path.write_bytes, args=(b"ab\ncd\n",))
     writer.start()
-    with open_binary(path, None) as file:
+    with open_unpacked(path) as file:
         translate_lines(Echo(), file, output)
     writer.join()
     assert output.getvalue() == b"AB\nCD\n"
@@ -440,7 +442,7 @@ def test_a_prefix_for_each_line_of_a_packed_file(tmp_path: Path) -> None:
     form = Prefixed(choose_format(DecodingConfig(), "text"), tmp_path / "begun")
     for ending, pack in PACKERS.items():
         (tmp_path / f"in{ending}").write_bytes(pack(b"ab\ncd\n"))
-        with open_binary(tmp_path / f"in{ending}", None) as file:
+        with open_unpacked(tmp_path / f"in{ending}") as file:
             items = [item for window in form.windows(file, Notices()) for item in window]
         assert [entry.prefix for item in items for entry in item.document.entries] == ["A", "C"]
 
@@ -460,7 +462,7 @@ def test_damaged_packing_is_told(damage: str, ending: str, name: str, tmp_path: 
     (tmp_path / f"in{ending}").write_bytes(data)
     with (
         pytest.raises(UserError, match=rf"in\{ending}: damaged, or no {name} file"),
-        open_binary(tmp_path / f"in{ending}", None) as file,
+        open_unpacked(tmp_path / f"in{ending}") as file,
     ):
         translate_lines(Echo(), file, io.BytesIO())
 
@@ -472,7 +474,7 @@ def test_a_bomb_needs_no_memory(tmp_path: Path, ending: str) -> None:
         for _ in range(200):
             file.write(bytes(1_000_000))
     echo, output = Echo(), io.BytesIO()
-    with open_binary(path, None) as file:
+    with open_unpacked(path) as file:
         tracemalloc.start()
         translate_lines(echo, file, output)
         _, peak = tracemalloc.get_traced_memory()

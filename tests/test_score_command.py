@@ -145,6 +145,16 @@ def test_text_is_scored_as_evaluate_does(trained: Path, tmp_path: Path) -> None:
         assert links
 
 
+def test_the_total_does_not_stand_among_the_scores(trained: Path, tmp_path: Path) -> None:
+    options = ("score", "--source", "test.src", "--target", "test.tgt", "-m", "runs/toy", "--json", "-")
+    refused = toy.s2s(*options, cwd=trained)
+    assert (refused.returncode, refused.stdout) == (2, b"")
+    assert b"--json -: the scores stand on standard output" in refused.stderr
+    done = toy.s2s(*options, "--output", tmp_path / "scores", cwd=trained)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout)["pairs"] == (tmp_path / "scores").read_bytes().count(b"\n") == 60
+
+
 def test_blank_sides_have_lines_too(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "source").write_text("copy a\n\n\ncopy a", encoding="utf-8")
     (tmp_path / "target").write_text("a\n\na\n\n", encoding="utf-8")

@@ -21,6 +21,7 @@ from s2s_cli.data.corpus import Corpus, read_corpus
 from s2s_cli.data.store import open_corpus
 from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
 from s2s_cli.errors import UserError
+from s2s_cli.files import json_sha256
 from s2s_cli.processes import share
 
 PAIRS = [(f"ba ke {'li ' * (i % 5)}mo", f"ra {'sho ' * (i % 7)}tin") for i in range(200)] + [("", "ra"), ("ba", " ")]
@@ -154,7 +155,7 @@ def test_a_manifest_of_anything_is_only_a_reason_to_make_it_anew(opened: Callabl
     broken = [[], None, "x", 3, {}, *({**content, key: None} for key in content)]
     del content["sha256"]
     wrongly_sealed = [{**content, key: value} for key in content for value in (None, -1, 2**70, {}, "x")]
-    broken += [{**wrong, "sha256": store._seal(wrong)} for wrong in wrongly_sealed]
+    broken += [{**wrong, "sha256": json_sha256(wrong)} for wrong in wrongly_sealed]
     for wrong in broken:
         path.write_text(json.dumps(wrong), encoding="utf-8")
         assert opened()[1], wrong

@@ -138,7 +138,7 @@ def evaluate(
     )
     from s2s_cli import ci
     from s2s_cli.dispatch import sharing
-    from s2s_cli.display import print_details, print_outcome, write_json
+    from s2s_cli.display import json_file, print_details, print_outcome, write_json
     from s2s_cli.files import check_destinations, write_result
     from s2s_cli.report.page import render
 
@@ -160,7 +160,7 @@ def evaluate(
     with sharing() as dispatcher:
         workers = dispatcher.workers
         with workers.in_turn():
-            written = {"--json": None if json_ in (None, "-") else Path(json_ or ""), "--junit": junit}
+            written = {"--json": json_file(json_), "--junit": junit}
             written |= {"--report": report, "--output": output}
             read = [("--hypothesis", named_file(text).path) for text in request.hypothesis]
             read += [("--reference", path) for path in request.reference]

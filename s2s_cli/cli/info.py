@@ -27,11 +27,11 @@ def info(
 
     Of RUN, all that it translates with is read and verified; a list is quicker, and does not hash weights.
     """
-    from s2s_cli.display import write_json
+    from s2s_cli.display import json_file, write_json
     from s2s_cli.files import check_destinations
     from s2s_cli.report.runs import print_run, print_runs
 
-    check_destinations({"--json": None if json_ in (None, "-") else Path(json_ or "")})
+    check_destinations({"--json": json_file(json_)})
     if run is None:
         from s2s_cli.info.listing import list_runs
         from s2s_cli.run import RUNS

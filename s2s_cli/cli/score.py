@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,22 +54,26 @@ def score(
     ensemble: EnsembleOption = None,
     precision: Annotated[str | None, typer.Option(metavar="NAME", help="fp32, bf16 or auto.")] = None,
     device: Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = None,
-    json_: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the total.")] = None,
+    json_: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write the total; - is standard output.")
+    ] = None,
 ) -> None:
     """Write the log-probability (in nats) of each translation, end of sentence included; their total to standard error.
 
     With --scores the pieces follow, as s2s translate --scores writes them. Pieces given in a .jsonl are scored as they
     are, so that the figures are those of the search; text is tokenized anew, which may part it otherwise.
     """
+    from s2s_cli.display import json_file, write_json
     from s2s_cli.files import check_destinations, replaced_when_done
     from s2s_cli.packing import packed_where_named
     from s2s_cli.signals import end_quietly_on_closed_pipe
 
+    if json_ == "-" and not output:
+        raise UserError("--json -: the scores stand on standard output: give a file, or --output FILE for the scores")
     if not (output or attention or json_):  # nothing is left half written
         end_quietly_on_closed_pipe()
-    written = {"--output": output, "--attention": attention, "--json": json_}
+    written = {"--output": output, "--attention": attention, "--json": json_file(json_)}
     check_destinations(written, [("--source", source), ("--target", target)])
-    from s2s_cli.display import write_json
     from s2s_cli.score.pairs import FORMATS, for_scoring, score_pairs
     from s2s_cli.translate.insight import Insight
     from s2s_cli.translate.translator import Translator
@@ -78,7 +82,7 @@ def score(
     if format_ not in FORMATS:
         raise UserError(f"--format {format_}: {suggest(format_, FORMATS)}")
     asked = {"batch_size": batch_size, "ensemble": ensemble, "precision": precision, "device": device}
-    given = {name: value for name, value in asked.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     translator = for_scoring(Translator.load(*(model or ()), **given))
     insight = Insight(total=True, tokens=scores, alignment=alignments)
     looking = watching(translator, alignments=alignments, attention=attention, show_attention=show_attention)
@@ -91,5 +95,5 @@ def score(
     for message in translator.notices.messages(translator.config):
         say(f"warning: {message}")
     if json_:
-        write_json(str(json_), total.as_json())
+        write_json(json_, total.as_json())
     say(str(total))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -43,7 +42,7 @@ def read_lines(path: Path) -> Iterator[str]:
                 yield text.removeprefix("\ufeff") if number == 1 else text
     except UnicodeDecodeError as error:
         raise UserError(f"{path}:{number}: not UTF-8 (byte {error.start + 1} of the line); repair the file") from None
-    except (OSError, EOFError, ValueError, zlib.error) as error:  # ValueError: a NUL in the path
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot read it: {reason}") from None
 
@@ -350,6 +349,6 @@ def unknown_rate(sequences: Sequences, unk: int) -> float:
 def count_overlap(train: Sequence[ParallelText], held_out: Sequence[ParallelText]) -> list[int]:
     """How many source sentences of each held-out set stand in the training set too; one pass over that."""
     sets = [[source.strip() for source, _ in read_pairs(text)] for text in held_out]
-    wanted = set(itertools.chain.from_iterable(sets))
+    wanted = set(itertools.chain.from_iterable(sets)) - {""}
     seen = {s.strip() for text in train for s, _ in read_pairs(text) if s.strip() in wanted}
     return [sum(sentence in seen for sentence in sentences) for sentences in sets]

@@ -31,7 +31,7 @@ from s2s_cli.config import DataConfig, ParallelText
 from s2s_cli.data.corpus import Chunk, Corpus, Stored, Tokenized, Tokenizing, chunks, read_pairs, shards
 from s2s_cli.data.sequences import DTYPES, Part, Sequences, SequencesWriter
 from s2s_cli.data.tokenizer import Tokenizer
-from s2s_cli.files import file_sha256, read_regular, sha256, write_atomically
+from s2s_cli.files import file_sha256, json_sha256, read_regular, write_atomically
 from s2s_cli.processes import share
 
 FORMAT = 2
@@ -135,7 +135,7 @@ class _Store:
         path = self._folder / f"{self.name}-{number:05}.json"
         try:
             content = json.loads(read_regular(path, MOST_MANIFEST_BYTES))
-            if content.pop("sha256") != _seal(content) or content["key"] != self._key:
+            if content.pop("sha256") != json_sha256(content) or content["key"] != self._key:
                 return None
             whole = content["files"] == self._hashes(path.stem)
             return self._map(path.stem, content) if whole else None
@@ -208,7 +208,7 @@ class _Store:
                 lines += tokenized.lines
                 dropped += tokenized.dropped
         content = {"key": self._key, "lines": lines, "dropped": dropped, "files": self._hashes(name)}
-        write_atomically(manifest, json.dumps({**content, "sha256": _seal(content)}, indent=1).encode())
+        write_atomically(manifest, json.dumps({**content, "sha256": json_sha256(content)}, indent=1).encode())
         self.shards[int(name.partition("-")[2])] = self._map(name, content)
 
     def stored(self) -> Stored:
@@ -248,10 +248,6 @@ def _remove_others(folder: Path, names: set[str]) -> None:
 def _array(path: Path, dtype: torch.dtype) -> Tensor:
     size = path.stat().st_size // dtype.itemsize
     return torch.from_file(str(path), shared=False, size=size, dtype=dtype) if size else torch.zeros(0, dtype=dtype)
-
-
-def _seal(content: dict[str, Any]) -> str:
-    return sha256(json.dumps(content, sort_keys=True).encode())
 
 
 def _hash(path: Path) -> str:

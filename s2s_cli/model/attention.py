@@ -99,7 +99,7 @@ class Attention(nn.Module):
 
 
 class NoAttention(Attention):
-    """Sutskever et al. 2014: the source is one vector, the encoder's last state; all weights are zero."""
+    """Cho et al. 2014: the source is one vector, the encoder's last state, at every step; all weights are zero."""
 
     def attend(self, query_BQH: Tensor, memory: Memory, state: AttentionState) -> Attended:
         sentences, queries, _ = query_BQH.shape

@@ -113,7 +113,6 @@ class Decoder(nn.Module):
         self.attention = ATTENTIONS[config.attention](config)
         self.initial_state = INITIAL_STATES[own.initial_state](config)
         self.hidden_size, self.residual = own.hidden_size, own.residual
-        self.embedding_size = config.embedding_size
         self.before_cell = self.attention.before_cell and not own.conditional
         feeds_readout = own.input_feeding and not self.before_cell and not own.conditional
         self.feed_size = config.readout if feeds_readout else 0

@@ -79,9 +79,8 @@ def _figure(kind: str, request: Request, say: Callable[[str], None], text: str |
     outcome = evaluator.run()
     shown: dict[str, Breakdown] = {}
     for evaluation, details in zip(outcome.evaluations, evaluator.details(outcome), strict=True):
-        if evaluation.test == evaluator.tests[0]:
-            name = f"{evaluation.system} (baseline)" if evaluation.baseline else evaluation.system
-            shown[name] = next(item for item in details.breakdowns if item.name == BREAKDOWNS[kind])
+        name = f"{evaluation.system} (baseline)" if evaluation.baseline else evaluation.system
+        shown[name] = next(item for item in details.breakdowns if item.name == BREAKDOWNS[kind])
     return plots.by_group(shown, *request.metric)
 
 

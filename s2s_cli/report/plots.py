@@ -199,14 +199,14 @@ def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it tells which weights a font lacks
-    matplotlib.rcParams["font.family"] = [*_fonts(), "DejaVu Sans"]
+    matplotlib.rcParams["font.family"] = ["DejaVu Sans", *_fonts()]
     matplotlib.rcParams["svg.fonttype"] = "path"
     matplotlib.rcParams["text.parse_math"] = False
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def _fonts() -> list[str]:
-    """Fonts of this system that hold Korean, Japanese or Chinese, behind the usual one; none where it has none."""
+    """Fonts of this system that hold Korean, Japanese or Chinese."""
     from matplotlib import font_manager
     from matplotlib.ft2font import FT2Font
 
@@ -218,7 +218,7 @@ def _fonts() -> list[str]:
         if font.family_name not in found and set(map(ord, SCRIPTS)) & set(font.get_charmap()):
             font_manager.fontManager.addfont(path)  # matplotlib's own list may be older than the font
             found.append(font.family_name)
-    return ["DejaVu Sans", *found] if found else []
+    return found
 
 
 def _line(axes: Any, name: str, points: Sequence[tuple[float, float]], index: int, mark: str | None = None) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from s2s_cli.files import sha256, write_atomically
+from s2s_cli.files import json_sha256, write_atomically
 
 ENVIRONMENT = "S2S_CACHE"
 
@@ -43,7 +43,7 @@ class TranslationCache:
         try:
             content = json.loads(self._file(key).read_bytes())
             found = Kept(tuple(content["translations"]), {name: int(n) for name, n in content["notices"].items()})
-            if content["key"] != key or content["sha256"] != _digest(found) or len(found.translations) != lines:
+            if content["key"] != key or content["sha256"] != json_sha256(found) or len(found.translations) != lines:
                 return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
@@ -51,14 +51,10 @@ class TranslationCache:
 
     def put(self, key: Mapping[str, Any], found: Kept) -> None:
         """Keeps translations; a folder that cannot be written to is no reason to fail."""
-        content = {"key": key, "sha256": _digest(found), **found._asdict()}
+        content = {"key": key, "sha256": json_sha256(found), **found._asdict()}
         with contextlib.suppress(OSError):
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self._file(key), json.dumps(content, ensure_ascii=False).encode())
 
     def _file(self, key: Mapping[str, Any]) -> Path:
-        return self.path / f"{sha256(json.dumps(key, sort_keys=True).encode())}.json"
-
-
-def _digest(found: Kept) -> str:
-    return sha256(json.dumps(found, sort_keys=True).encode())
+        return self.path / f"{json_sha256(key)}.json"

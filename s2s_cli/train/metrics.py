@@ -34,6 +34,9 @@ class MetricsLog:
         Args:
             step: where the run goes on.
             validated_step: the last validation that the checkpoint knows.
+
+        Raises:
+            RunFailed: where the disk refuses.
         """
         if not self.path.exists():
             return
@@ -42,4 +45,7 @@ class MetricsLog:
             for row in read_metrics(self.path)
             if row["step"] <= step and not ("scores" in row and row["step"] == step > validated_step)
         ]
-        write_atomically(self.path, "".join(f"{json.dumps(row)}\n" for row in kept).encode())
+        try:
+            write_atomically(self.path, "".join(f"{json.dumps(row)}\n" for row in kept).encode())
+        except OSError as error:
+            raise disk_error(error, f"cannot write {self.path}") from None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from s2s_cli.config import Config, better
 
@@ -99,7 +98,3 @@ class Progress:
             self.plateau_factor *= config.training.plateau_factor
             self.plateau_wait = 0
         return improved
-
-    def as_json(self) -> dict[str, Any]:
-        """For `state.json`."""
-        return asdict(self)

@@ -102,7 +102,7 @@ def _train(
     workers: Workers,
     device: torch.device,
 ) -> Outcome:
-    with workers.in_turn():  # what the first one makes, the others find
+    with workers.in_turn(), _disk_explained(run):  # what the first one makes, the others find
         if not run.exists:
             raise UserError(f"{run.path}: not seen by worker {workers.rank}: all need one folder on a shared disk")
         config = run.read_config()
@@ -114,11 +114,13 @@ def _train(
         quiet = saved is not None or not workers.first
         train_corpus, valid_corpus = _read_corpora(config, data, run, tokenizer, observer, stop, workers, quiet=quiet)
         stop.check()
-    found = [saved.path.name if saved else "nothing", tokenizer.fingerprint]
-    found += [corpus.fingerprint for corpus in (train_corpus, valid_corpus)]
-    with workers.together():
-        if found != workers.gather_json(found)[0]:
-            raise UserError(f"{run.path}: worker {workers.rank} sees another checkpoint, tokenizer or text there")
+    found = {
+        "checkpoint": saved.path.name if saved else None,
+        "tokenizer": tokenizer.fingerprint,
+        "training text": train_corpus.fingerprint,
+        "validation text": valid_corpus.fingerprint,
+    }
+    workers.check_alike(found, str(run.path))
     model = build_model(config.model, tokenizer)
     if start:
         load_weights(model, weights(start[2]), f"training.init_from {config.training.init_from}")

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import NoReturn
@@ -279,7 +280,7 @@ class Trainer:
         for name, tensor in optimizer_tensors(self.optimizer, self.model).items():
             training[f"{OPTIMIZER}{name}"] = tensor
         state = {
-            "progress": self.progress.as_json(),
+            "progress": asdict(self.progress),
             "sampler": self.sampler.state,
             "random": random[0],
             "random_of_others": random[1:],
@@ -291,11 +292,8 @@ class Trainer:
         path = checkpoints.save(
             self.run, self._checkpoint_name(), self.config, self.parts.tokenizer, model, training, state
         )
-        try:
-            self.run.point("last", path)
-            self._point_best()
-        except OSError as error:
-            raise disk_error(error, f"cannot move the pointers of {self.run.path}") from None
+        self._point("last", path)
+        self._point_best()
 
     def _refuse_what_is_no_number(self, tensors: Mapping[str, Tensor]) -> None:
         """A last gate: what is on the disk can always be gone on from."""
@@ -307,13 +305,19 @@ class Trainer:
                 "stands"
             )
 
+    def _point(self, name: str, checkpoint: Path) -> None:
+        try:
+            self.run.point(name, checkpoint)
+        except OSError as error:
+            raise disk_error(error, f"cannot move the pointers of {self.run.path}") from None
+
     def _point_best(self) -> None:
         last = self.run.pointer("last")
         keep = [last] if last else []
         if self.progress.best_checkpoint:
             best = self.run.checkpoints_path / self.progress.best_checkpoint
             if best.is_dir():
-                self.run.point("best", best)
+                self._point("best", best)
                 keep.append(best)
             else:  # going on from an older checkpoint, whose best is gone
                 with suppress(UserError):

@@ -8,7 +8,7 @@ from pathlib import Path
 import s2s_cli
 from s2s_cli.files import sha256
 
-DECIDING = ("capture.py", "data", "device.py", "model", "search", "translate")
+DECIDING = ("capture.py", "config_decoding.py", "data", "device.py", "model", "search", "translate")
 """The parts of the package that a translation depends on."""
 
 

@@ -64,9 +64,6 @@ class Format(Protocol):
     def line(self, number: int, line: bytes, notices: Notices) -> Item:
         """The item of a line, the number from 1."""
 
-    def entries(self, item: Item) -> Sequence[Entry]:
-        """What to translate for an item: one, or a document's sentences, or none."""
-
     def best(self, item: Item, translations: Sequence[list[Translation]]) -> list[Translation]:
         """Those of an item that are written."""
 
@@ -92,9 +89,6 @@ class _Items(ABC):
             notices.add(bytes=sum(map(len, window)) + len(window))
             yield [self.line(number, line, notices) for number, line in enumerate(window, done + 1)]
             done += len(window)
-
-    def entries(self, item: Item) -> Sequence[Entry]:
-        return item.document.entries
 
     def best(self, item: Item, translations: Sequence[list[Translation]]) -> list[Translation]:
         return self.style.best(item, translations)
@@ -300,7 +294,7 @@ class Prefixed:
 
     def __init__(self, form: Format, path: Path) -> None:
         self._form, self._path, self._lines = form, path, read_lines(path, "--prefix")
-        self.entries, self.best, self.render, self.line = form.entries, form.best, form.render, form.line
+        self.best, self.render, self.line = form.best, form.render, form.line
 
     def windows(self, source: BinaryIO | FeatureSequences, notices: Notices) -> Iterator[list[Item]]:
         """The items with their prefixes; of a file it is known before the first whether there are as many."""

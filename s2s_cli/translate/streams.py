@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from itertools import chain, islice, product
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 from s2s_cli.data.features import FORMATS as FEATURE_FILES
 from s2s_cli.data.features import FeatureSequences, open_features
 from s2s_cli.errors import UserError
-from s2s_cli.packing import is_unpacking, open_binary
+from s2s_cli.packing import is_unpacking, open_unpacked
 from s2s_cli.translate.attention_file import Watch
 from s2s_cli.translate.documents import Given
 from s2s_cli.translate.entry import Notices, Refused, Translation
@@ -59,7 +59,7 @@ def answer(translator: Translator, form: Format, window: Window, watches: Sequen
     total, translator.notices = translator.notices, Notices()
     lines = []
     try:
-        items, found = _translated(translator, form, window)
+        items, found = _translated(translator, window)
         for index, (item, translations) in enumerate(zip(items, found, strict=True), window.first):
             lines.append(form.render(index, item, translations))
             for watch, best in product(watches, form.best(item, translations) if watches else ()):
@@ -72,12 +72,10 @@ def answer(translator: Translator, form: Format, window: Window, watches: Sequen
     return Answer(window.first + len(lines), "".join(lines).encode(), counts, window.share, *damaged[:1])
 
 
-def _translated(
-    translator: Translator, form: Format, window: Window
-) -> tuple[list[Item], list[list[list[Translation]]]]:
+def _translated(translator: Translator, window: Window) -> tuple[list[Item], list[list[list[Translation]]]]:
     """The items of a window, and the translations of the entries of each."""
     items = list(window.items)
-    asked = [form.entries(item) for item in items]
+    asked = [item.document.entries for item in items]
     try:
         found = translator.translate(list(chain.from_iterable(asked)))
     except Refused as error:
@@ -86,7 +84,7 @@ def _translated(
             at = owners[place]
             message = f"line {window.first + at + 1}: {why}"
             items[at] = items[at]._replace(document=Given(translator.blank), error=message)
-        asked = [form.entries(item) for item in items]
+        asked = [item.document.entries for item in items]
         found = translator.translate(list(chain.from_iterable(asked)))
     rest = iter(found)
     return items, [list(islice(rest, len(entries))) for entries in asked]
@@ -116,7 +114,7 @@ def read_input(translator: Translator, path: Path | None, form: Format) -> Itera
         return
     if path is not None and path.suffix in FEATURE_FILES:
         raise UserError(f"{path}: feature vectors, but this model reads lines of text (its source.kind is text)")
-    with open_binary(path, sys.stdin) as lines:
+    with nullcontext(sys.stdin.buffer) if path is None else open_unpacked(path) as lines:
         yield _windows(form, lines)
 
 
