@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.claims import copying, longtext, page, tasks
+from benchmarks.claims import copying, longtext, page, pictures, tasks
 from benchmarks.claims.evidence import Evidence, Rate
 from benchmarks.claims.experiments import VARIANTS, Form, Speeds, Training, merged, planned
 from benchmarks.claims.judged import CLAIMS
 from benchmarks.claims.korean import romanized
+from benchmarks.claims.pictures import Interval, Panel
 from benchmarks.claims.runner import Commands, Failed, Maker, complete
 from benchmarks.claims.statistics import Bleu, Estimate, Share, Verdict, above, below, estimate, slope, together
 from benchmarks.claims.store import Store
@@ -27,8 +28,6 @@ from benchmarks.claims.tasks import Sizes, Task
 from benchmarks.claims.worker import by_word, last_word
 from s2s_cli.config import Config
 from s2s_cli.evaluate import compute_scores
-from s2s_cli.report import plots
-from s2s_cli.report.plots import Interval, Panel
 from s2s_cli.score.system import AttentionMap
 
 ROOT = Path(__file__).parent.parent
@@ -446,12 +445,21 @@ def test_an_unknown_claim_is_refused() -> None:
     assert "lengths" in done.stderr
 
 
+def test_no_two_lines_of_a_plot_look_alike() -> None:
+    points = [Interval(0, 1, 0, 2), Interval(1, 2, 1, 3)]
+    figure = pictures.bands([Panel("", "", "", {f"system {number}": points for number in range(20)})])
+    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in figure.axes[0].get_lines()}
+    assert len(looks) == 20
+
+
 def test_bands_and_bars_show_every_figure() -> None:
     one, two = Interval(1, 10, 8, 13), Interval(2, 20, 19, 21)
-    axes, other = plots.bands([Panel("here", "x", "y", {"a": [one, two]}), Panel("there", "x", "y", {"b": [two]})]).axes
+    axes, other = pictures.bands(
+        [Panel("here", "x", "y", {"a": [one, two]}), Panel("there", "x", "y", {"b": [two]})]
+    ).axes
     assert axes.lines[0].get_xydata().tolist() == [[1, 10], [2, 20]]
     assert other.lines[0].get_color() != axes.lines[0].get_color()
     assert [text.get_text() for text in other.get_legend().get_texts()] == ["b"]
-    (axes,) = plots.bars({"BLEU": {"a": one, "b": two}}).axes
+    (axes,) = pictures.bars({"BLEU": {"a": one, "b": two}}).axes
     assert [bar.get_width() for bar in axes.patches] == [10, 20]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]

@@ -130,13 +130,6 @@ def test_without_matplotlib_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatc
         plots.check(Path("a.png"))
 
 
-def test_no_two_lines_of_a_plot_look_alike() -> None:
-    points = [plots.Interval(0, 1, 0, 2), plots.Interval(1, 2, 1, 3)]
-    figure = plots.bands([plots.Panel("", "", "", {f"system {number}": points for number in range(20)})])
-    looks = {(line.get_color(), line.get_marker(), line.get_linestyle()) for line in figure.axes[0].get_lines()}
-    assert len(looks) == 20
-
-
 def test_each_breakdown_is_the_one_asked_for(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, drawn = plots.by_group, []
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmarks.claims import copying
+from benchmarks.claims import copying, pictures
 from benchmarks.claims.evidence import Curve, Evidence, Rate
 from benchmarks.claims.experiments import (
     BATCH_TOKENS,
@@ -25,6 +25,7 @@ from benchmarks.claims.experiments import (
     Speeds,
 )
 from benchmarks.claims.korean import romanized
+from benchmarks.claims.pictures import Interval
 from benchmarks.claims.section import (
     ABSENT,
     Section,
@@ -41,7 +42,6 @@ from benchmarks.claims.section import (
 from benchmarks.claims.statistics import Estimate, Share, Verdict, above, below, estimate, mean
 from benchmarks.claims.tasks import Task
 from s2s_cli.report import plots
-from s2s_cli.report.plots import Interval
 from s2s_cli.score.system import AttentionMap
 
 PER_TEN = "BLEU for ten words more"
@@ -100,7 +100,7 @@ def lengths(evidence: Evidence) -> Section:
         "short, and few of them long: much is open there.",
         statements,
         tables,
-        plots.bands(panels) if panels else None,
+        pictures.bands(panels) if panels else None,
         "BLEU by source length, with 95 % intervals.",
     )
 
@@ -137,7 +137,7 @@ def cells(evidence: Evidence) -> Section:
         "without fillers are few, so that those tested were trained on.",
         statements,
         tables,
-        plots.bands(panels) if panels else None,
+        pictures.bands(panels) if panels else None,
         "What is copied rightly by distance, and BLEU by source length, both without attention.",
     )
 
@@ -164,7 +164,7 @@ def kinds(evidence: Evidence) -> Section:
         "attentional state into the next step. local-m and local-p look at ten source pieces on each side of a place.",
         statements,
         tables,
-        plots.bars(panels) if panels else None,
+        pictures.bars(panels) if panels else None,
         "BLEU over all lengths trained on, less Bahdanau's, with 95 % intervals; speeds, from the least to the most.",
     )
 
@@ -194,7 +194,7 @@ def feeding(evidence: Evidence) -> Section:
         "every one without it.",
         statements,
         tables,
-        plots.bands(panels) if panels else None,
+        pictures.bands(panels) if panels else None,
         "BLEU by source length, fed back and not.",
     )
 

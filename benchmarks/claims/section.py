@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from benchmarks.claims.evidence import Curve, Evidence
 from benchmarks.claims.experiments import VARIANTS
+from benchmarks.claims.pictures import Interval, Panel
 from benchmarks.claims.statistics import Estimate, Verdict, together
 from benchmarks.claims.tasks import Task
-from s2s_cli.report.plots import Interval, Panel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture

@@ -8,7 +8,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from s2s_cli.errors import UserError
 from s2s_cli.score.analysis import Breakdown
@@ -58,7 +58,7 @@ def learning_curve(lines: Sequence[Mapping[str, Any]], name: str = "") -> Figure
     """
     if not lines:
         raise UserError("nothing to draw: the run has no metrics.jsonl, or an empty one")
-    figure = _figure(8, 3.4)
+    figure = empty(8, 3.4)
     losses, scores = figure.subplots(1, 2)
     validated = [line for line in lines if isinstance(line.get("scores"), dict)]
     trained = [(line["step"], line["loss"]) for line in lines if isinstance(line.get("loss"), int | float)]
@@ -87,7 +87,7 @@ def by_group(systems: Mapping[str, Breakdown], metric: str | None = None) -> Fig
     Raises:
         UserError: where there is nothing to draw.
     """
-    figure = _figure(6, 3.6)
+    figure = empty(6, 3.6)
     axes = figure.subplots()
     first = next(iter(systems.values()))
     if not first.groups:
@@ -102,68 +102,10 @@ def by_group(systems: Mapping[str, Breakdown], metric: str | None = None) -> Fig
             [score.high - score.value if score.high is not None else 0 for score in scores],
         ]
         bounded = [[max(0.0, error) for error in side] for side in errors]
-        axes.errorbar(places, values, bounded, label=name, **_style(index), capsize=2)
+        axes.errorbar(places, values, bounded, label=name, **style(index), capsize=2)
     axes.set_xticks(range(len(first.groups)), [f"{group.label}\n({group.count:,})" for group in first.groups])
     axes.set(xlabel=f"{first.unit} ({first.counted})", ylabel=metric, title=f"{metric} {first.name}")
     axes.legend()
-    return figure
-
-
-class Interval(NamedTuple):
-    """A figure between its bounds, at a place on an axis."""
-
-    place: float
-    value: float
-    low: float
-    high: float
-
-
-class Panel(NamedTuple):
-    """One of several plots side by side."""
-
-    title: str
-    across: str
-    up: str
-    lines: Mapping[str, Sequence[Interval]]
-    """By name."""
-    doubling: bool = False
-    """Whether places that double lie equally far apart; 0 then stands beside 1."""
-
-
-def bands(panels: Sequence[Panel]) -> Figure:
-    """Lines in the bands of their intervals; a name has one colour in all panels."""
-    figure = _figure(6.2 * len(panels), 4.6)
-    names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for name, points in panel.lines.items():
-            index = names.index(name)
-            places, values, lows, highs = zip(*points, strict=True)
-            axes.plot(places, values, label=name, **_style(index), markersize=4)
-            axes.fill_between(places, lows, highs, color=_colour(index), alpha=0.15, linewidth=0)
-        axes.set(xlabel=panel.across, ylabel=panel.up, title=panel.title)
-        axes.set_ylim(bottom=0)
-        if panel.doubling:
-            ticks = sorted({point.place for points in panel.lines.values() for point in points})
-            axes.set_xscale("symlog", base=2, linthresh=1)
-            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-            axes.set_xlim(ticks[0] - 0.3, ticks[-1] * 1.2)
-            axes.minorticks_off()
-        axes.legend(fontsize="small")
-    return figure
-
-
-def bars(panels: Mapping[str, Mapping[str, Interval]]) -> Figure:
-    """Horizontal bars with intervals, side by side in panels by title; their names stand at the left alone."""
-    names = list(dict.fromkeys(name for values in panels.values() for name in values))
-    figure = _figure(1.6 + 2.9 * len(panels), 1.3 + 0.36 * len(names))
-    columns = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, (title, values) in zip(columns, panels.items(), strict=True):
-        for name, (_, value, low, high) in values.items():
-            row, errors = names.index(name), [[max(0, value - low)], [max(0, high - value)]]
-            axes.barh(row, value, xerr=errors, color=_colour(row), alpha=0.75, capsize=3, ecolor="#333333")
-        axes.axvline(0, color="#333333", linewidth=0.8)
-        axes.set_yticks(range(len(names)), names)
-        axes.set(title=title, ylim=(len(names) - 0.4, -0.6))
     return figure
 
 
@@ -172,7 +114,7 @@ def attention(found: AttentionMap) -> Figure:
     rows, columns = len(found.target), len(found.source)
     cell = min(0.34, MOST_INCHES / max(rows, columns))
     step = math.ceil(0.2 / cell)  # between names, so that they do not cover one another
-    figure = _figure(1.8 + cell * columns, 1.6 + cell * rows)
+    figure = empty(1.8 + cell * columns, 1.6 + cell * rows)
     axes = figure.subplots()
     image = axes.imshow(found.weights_TS.cpu().numpy(), cmap="Blues", vmin=0, vmax=1, aspect="equal")
     axes.set_xticks(range(0, columns, step), found.source[::step], rotation=90)
@@ -194,7 +136,8 @@ def save(figure: Figure, path: Path) -> tuple[bytes, list[str]]:
     return buffer.getvalue(), list(dict.fromkeys(chr(int(match[1])) for match in found if match))
 
 
-def _figure(width: float, height: float) -> Figure:
+def empty(width: float, height: float) -> Figure:
+    """A figure of so many inches, in fonts that hold what there is of scripts."""
     import matplotlib
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
@@ -223,15 +166,16 @@ def _fonts() -> list[str]:
 
 def _line(axes: Any, name: str, points: Sequence[tuple[float, float]], index: int, mark: str | None = None) -> None:
     if points:
-        style = _style(index) if mark is None else {**_style(index), "marker": mark}
-        axes.plot(*zip(*points, strict=True), label=name, **style)
+        own = {} if mark is None else {"marker": mark}
+        axes.plot(*zip(*points, strict=True), label=name, **style(index) | own)
 
 
-def _colour(index: int) -> str:
+def colour(index: int) -> str:
+    """Of the line of a number; the colours begin again."""
     return COLOURS[index % len(COLOURS)]
 
 
-def _style(index: int) -> dict[str, Any]:
+def style(index: int) -> dict[str, Any]:
     """How a line is drawn: where the colours begin again, it is broken otherwise."""
     line = LINES[index // len(COLOURS) % len(LINES)]
-    return {"color": _colour(index), "marker": MARKS[index % len(MARKS)], "linestyle": line}
+    return {"color": colour(index), "marker": MARKS[index % len(MARKS)], "linestyle": line}
