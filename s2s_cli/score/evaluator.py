@@ -29,7 +29,7 @@ from s2s_cli.score.cache import TranslationCache, folder
 from s2s_cli.score.gates import Conditions, judge, parse_limit
 from s2s_cli.score.request import Request
 from s2s_cli.score.result import Evaluation, Outcome
-from s2s_cli.score.system import EarlierEvaluation, FileSystem, ModelSystem, System, find_baseline
+from s2s_cli.score.system import EarlierEvaluation, ModelSystem, System, TranslationFile, find_baseline
 from s2s_cli.score.testset import TestSet
 
 LIKELIHOODS = ("loss", "perplexity")
@@ -86,7 +86,7 @@ class Evaluator:
                 say(f"{test.name} has over {MOST_RESAMPLED:,} lines: no intervals, which would need too much memory")
         self.systems = self._systems()
         self.baseline = find_baseline(request.baseline, self._load) if request.baseline else None
-        if isinstance(self.baseline, FileSystem) and len(self.tests) > 1:
+        if isinstance(self.baseline, TranslationFile) and len(self.tests) > 1:
             raise UserError(
                 f"--baseline {request.baseline}: one file cannot hold the translations of {len(self.tests)} test sets: "
                 "score them one by one, or give a run, or what `s2s evaluate --json FILE` wrote of all of them"
@@ -221,7 +221,7 @@ def _limits(option: str, texts: Sequence[str]) -> dict[str, float]:
     return limits
 
 
-def named_file(text: str) -> FileSystem:
+def named_file(text: str) -> TranslationFile:
     """What --hypothesis names: FILE, or NAME=FILE.
 
     Raises:
@@ -229,7 +229,7 @@ def named_file(text: str) -> FileSystem:
     """
     name, equals, path = text.partition("=")
     if not equals or is_there(Path(text)):
-        return FileSystem(text, Path(text))
+        return TranslationFile(text, Path(text))
     if not name or not path:
         raise UserError(f"--hypothesis {text}: write FILE, or NAME=FILE")
-    return FileSystem(name, Path(path))
+    return TranslationFile(name, Path(path))

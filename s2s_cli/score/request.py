@@ -13,7 +13,7 @@ FINEST_LEVEL = 0.001
 
 @dataclass(frozen=True)
 class Request:
-    """The options, named as on the command line where they are one word there."""
+    """The options of `s2s evaluate`; those that `_refuse` may name are called as on the command line."""
 
     model: Path | None = None
     source: Path | None = None

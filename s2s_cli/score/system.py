@@ -64,7 +64,7 @@ class System(Protocol):
         """Where the translations come from."""
 
 
-class FileSystem:
+class TranslationFile:
     """A file of translations, whatever made it."""
 
     def __init__(self, name: str, path: Path) -> None:
@@ -310,7 +310,7 @@ def find_baseline(path: Path, model: Callable[[Path], ModelSystem]) -> System:
     except (OSError, ValueError) as error:
         raise UserError(f"--baseline {path}: cannot read it: {getattr(error, 'strerror', error)}") from None
     if not is_json:
-        return FileSystem(path.name, path)
+        return TranslationFile(path.name, path)
     if path.stat().st_size > MOST_JSON_BYTES:
         raise UserError(f"--baseline {path}: too large for an evaluation")
     try:
