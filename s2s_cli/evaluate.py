@@ -81,12 +81,25 @@ def compute_scores(
     _check_aligned(hypotheses, references)
     scores: dict[str, Score] = {}
     for name in config.metrics:
-        metric = _make(name, config)
+        metric = _in_floats(_make(name, config))
         samples = BOOTSTRAP_SAMPLES if intervals and can_resample(len(hypotheses)) else 1
         result: Any = metric.corpus_score(list(hypotheses), list(map(list, references)), n_bootstrap=samples)
         interval = (result._mean - result._ci, result._mean + result._ci) if samples > 1 else ()
         scores[name] = Score(float(result.score), str(metric.get_signature()), *map(float, interval))
     return scores
+
+
+def _in_floats(metric: Metric) -> Metric:
+    """The same, its scores Python's floats: resamples of chrF mix them with numpy's, of which sacreBLEU has no mean."""
+    plain = metric._compute_score_from_stats
+
+    def compute(stats: Any) -> Any:
+        found = plain(stats)
+        found.score = float(found.score)
+        return found
+
+    metric._compute_score_from_stats = compute  # type: ignore[method-assign]
+    return metric
 
 
 def can_resample(lines: int) -> bool:

@@ -183,6 +183,19 @@ def test_a_perfect_translation_has_the_best_score(metric: str) -> None:
     assert not better(metric, math.nan, None)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_short_texts_of_which_some_lines_are_all_wrong_have_intervals(seed: int) -> None:
+    """Resamples then score nothing at all, which sacreBLEU has in another kind of number than the others."""
+    draw = random.Random(seed)
+    texts = [["", "a", "A man.", "x", "The dog sees a cat."][draw.randrange(5)] for _ in range(4)]
+    config = EvaluationConfig(metrics=("bleu", "chrf", "chrf++", "ter"))
+    references = [["The dog sees a cat.", "A man.", "A man.", "b"]]
+    for score in compute_scores(texts, references, config, intervals=True).values():
+        assert score.low is not None and score.high is not None
+        assert score.low <= score.high
+    compare(texts, references[0], references, config)
+
+
 def test_lower_is_better_for_losses_and_error_rates() -> None:
     for name in ("ter", "loss", "perplexity"):
         assert better(name, 1.0, 2.0)
