@@ -50,7 +50,6 @@ LATER: dict[str, Any] = {
     "model.variational_dropout": False,
     "training.coverage_loss": 0.0,
     "training.r_drop": 0.0,
-    "training.r_drop_after": 0,
     "decoding.beam_groups": None,
     "decoding.coverage_penalty": 0.0,
     "decoding.diversity": 0.5,

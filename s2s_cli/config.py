@@ -245,8 +245,6 @@ class TrainingConfig(Section):
     r_drop: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the divergence between two passes of each batch, which dropout makes different (Liang et al. 2021,
     equation 4; 5 there): for small corpora. It doubles the work of an update."""
-    r_drop_after: Annotated[int, Field(ge=0)] = 0
-    """Updates without r_drop, half as long, that come first."""
     clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest norm of the gradient; null is off."""
     average_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -281,14 +279,6 @@ class TrainingConfig(Section):
         if self.schedule == "inverse-sqrt" and not self.warmup_steps:
             raise ValueError("schedule inverse-sqrt needs warmup_steps")
         return self
-
-    def r_drop_at(self, step: int) -> float:
-        """The weight of r_drop in the update that follows `step` others."""
-        return self.r_drop if step >= self.r_drop_after else 0.0
-
-    def passes(self, steps: int) -> int:
-        """Passes over batches that this many updates, the first of a run, take."""
-        return steps + (max(0, steps - self.r_drop_after) if self.r_drop else 0)
 
 
 class EvaluationConfig(Section):

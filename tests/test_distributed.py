@@ -27,7 +27,6 @@ RANDOM = {
     "model__word_dropout": 0.1,
     "training__average_decay": 0.9,
     "training__r_drop": 5.0,
-    "training__r_drop_after": 2,
     "tokenizer__type": "unigram",
     "tokenizer__vocab_size": 24,
     "tokenizer__sampling": {"alpha": 0.3},

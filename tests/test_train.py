@@ -38,7 +38,6 @@ FULL = {
     "training__average_decay": 0.9,
     "training__average_last": 3,
     "training__r_drop": 5.0,
-    "training__r_drop_after": 7,
     "training__accumulate": 2,
     "training__schedule": "cosine",
     "training__warmup_steps": 4,
@@ -115,19 +114,6 @@ def test_a_run_stopped_at_any_moment_and_resumed_equals_an_uninterrupted_one_bit
         for pointer in ("best", "last"):
             assert (run / pointer).read_text() == (tmp_path / "whole" / pointer).read_text()
         assert sorted(os.listdir(run / "checkpoints")) == sorted(os.listdir(tmp_path / "whole" / "checkpoints"))
-
-
-def test_r_drop_begins_after_the_updates_that_come_first(tmp_path: Path) -> None:
-    def losses(name: str, **changes: Any) -> list[float]:
-        train(tmp_path, name, model__dropout=0.3, training__log_every=1, training__max_steps=8, **changes)
-        return [row["loss"] for row in toy.metrics(tmp_path / name) if "loss" in row]
-
-    plain = losses("plain")
-    late = losses("late", training__r_drop=5.0, training__r_drop_after=5)
-    from_the_start = losses("first", training__r_drop=5.0)
-    assert late[:5] == plain[:5]
-    assert not set(late[5:]) & set(plain[5:])
-    assert not set(from_the_start) & set(plain)
 
 
 def test_two_trainings_with_one_seed_are_identical_and_with_another_differ(tmp_path: Path) -> None:
@@ -213,10 +199,6 @@ def test_a_schedule_that_leaves_updates_without_effect_is_told(
     plateau = {"training__schedule": "plateau", "training__patience": 2}
     assert "training.patience 2 ends the run before the rate is lowered" in told("plateau", **plateau)
     assert "before the rate" not in told("patient", **plateau, training__plateau_patience=1)
-    assert "r_drop_after 5 has no effect without" in told("single", training__r_drop_after=5)
-    late = {"training__r_drop": 1, "model__dropout": 0.1}
-    assert "r_drop_after (20) is not below max_steps (20)" in told("late", **late, training__r_drop_after=20)
-    assert "has no effect" not in told("later", **late, training__r_drop_after=19)
     assert "model.attention_window 3 has no effect without model.attention_span" in told(
         "window", model__attention_window=3
     )
@@ -624,15 +606,11 @@ def test_fine_tuning_refuses_another_tokenizer_than_its_weights_have(tmp_path: P
         ({"max_minutes": 1}, 0.75),
         ({"max_steps": 40, "max_epochs": 4, "max_minutes": 1}, 0.75),
         ({"max_steps": 5}, 1.0),
-        ({"max_steps": 40, "r_drop": 1}, 0.25),
-        ({"max_steps": 20, "r_drop": 1, "r_drop_after": 5}, 15 / 35),  # in passes
-        ({"max_steps": 20, "r_drop": 1, "r_drop_after": 12}, 10 / 28),
         ({"patience": 3}, None),
     ],
 )
 def test_the_way_done_is_that_to_the_nearest_limit(tmp_path: Path, limits: dict[str, int], share: float | None) -> None:
-    changes = {"training__max_steps": None, "model__dropout": 0.1}
-    changes |= {f"training__{name}": limit for name, limit in limits.items()}
+    changes = {"training__max_steps": None} | {f"training__{name}": limit for name, limit in limits.items()}
     path = toy.write_config(tmp_path, **changes)
     assert Progress(step=10, elapsed=45.0).share(load_config(path), epochs=2.0) == share
 

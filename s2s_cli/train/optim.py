@@ -48,7 +48,7 @@ SCHEDULES: dict[str, Callable[[int, TrainingConfig, int], float]] = {
 
 
 def idle_settings(config: TrainingConfig, step: int, horizon: int) -> Iterator[str]:
-    """What limits and schedules leave without effect, in words.
+    """What a schedule leaves without effect, in words.
 
     Args:
         config: the training section.
@@ -65,13 +65,6 @@ def idle_settings(config: TrainingConfig, step: int, horizon: int) -> Iterator[s
         yield (
             f"training.patience {config.patience} ends the run before the rate is lowered: raise it above "
             f"plateau_patience ({config.plateau_patience})"
-        )
-    if config.r_drop_after and not config.r_drop:
-        yield f"training.r_drop_after {config.r_drop_after:,} has no effect without training.r_drop"
-    elif config.max_steps and config.r_drop_after >= config.max_steps:
-        yield (
-            f"training.r_drop {config.r_drop:g} has no effect, since r_drop_after ({config.r_drop_after:,}) is not "
-            f"below max_steps ({config.max_steps:,})"
         )
 
 

@@ -71,7 +71,7 @@ class Progress:
         """
         limits = config.training
         done = (
-            (limits.passes(self.step), limits.passes(limits.max_steps or 0)),
+            (self.step, limits.max_steps),
             (epochs, limits.max_epochs),
             (self.elapsed / 60, limits.max_minutes),
         )

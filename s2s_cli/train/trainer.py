@@ -151,9 +151,8 @@ class Trainer:
     def _backward(self, batch: Batch, tokens: int) -> float:
         """Adds a batch's gradient; returns its negative log-likelihood in nats."""
         batch, training = batch.to(self.device), self.config.training
-        r_drop = training.r_drop_at(self.progress.step)
         with autocast(self.device, self.precision):
-            losses: Losses = self.losses(batch, training.label_smoothing, training.coverage_loss, r_drop)
+            losses: Losses = self.losses(batch, training.label_smoothing, training.coverage_loss, training.r_drop)
         (losses.smoothed / (tokens / self.workers.size)).backward()  # type: ignore[no-untyped-call]
         return float(losses.nll_N.sum())
 

@@ -162,7 +162,6 @@ def write_task(folder: Path, **changes: Any) -> Path:
         "model__word_dropout": 0.1,
         "training__average_decay": 0.9,
         "training__r_drop": 5.0,
-        "training__r_drop_after": 4,
         "training__accumulate": 2,
         "training__schedule": "cosine",
         "training__warmup_steps": 4,
