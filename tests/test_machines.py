@@ -203,7 +203,7 @@ def test_who_is_slow_is_waited_for_and_who_is_silent_is_not(context: Any, folder
     started = workers.start(context, folder, 2, *COMMAND, prepare=silent)
     started.processes[0].join(60)
     assert started.processes[0].exitcode == 3
-    assert "did not answer within the time limit (2 s)" in started.logs[0].read_text()
+    assert "did not answer within the time limit (4 s)" in started.logs[0].read_text()
     started.processes[1].kill()
     started.processes[1].join()
 
