@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -137,6 +137,11 @@ def change(section: AnySection, changes: dict[str, Any], name: str) -> AnySectio
 def change_decoding(decoding: DecodingConfig, changes: dict[str, Any]) -> DecodingConfig:
     """As `change`; another search begins without what it has no use for."""
     return change(decoding.for_search(changes.get("search")), changes, "decoding")
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of options those that are not None, which leaves a key as it is; to be given to `change`."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def settings_of(section: str, options: Sequence[str]) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def score_table(outcome: Outcome) -> tuple[list[str], list[list[str]]]:
 
 def json_file(destination: str | None) -> Path | None:
     """The file that `write_json` writes; None where it is standard output, or nothing is written."""
-    return None if destination in (None, "-") else Path(destination or "")
+    return None if destination is None or destination == "-" else Path(destination)
 
 
 def write_json(destination: str, content: Mapping[str, Any]) -> None:

@@ -279,6 +279,15 @@ def cannot_make(error: OSError, doing: str, advice: str = "") -> S2SError:
     return UserError(f"{doing}: {error.strerror}{advice}")
 
 
+@contextmanager
+def disk_explained(doing: str) -> Iterator[None]:
+    """Inside, what the disk refuses is told as `disk_error` does."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, doing) from None
+
+
 def disk_error(error: OSError, doing: str) -> S2SError:
     """The one line that tells of an I/O error."""
     what = "the disk is full" if error.errno == errno.ENOSPC else (error.strerror or str(error))
@@ -293,11 +302,8 @@ def write_result(path: Path, content: bytes) -> None:
         UserError: where its folder is missing, or it may not be written.
         RunFailed: where the disk refuses.
     """
-    try:
-        with replaced_when_done(path, sys.stdout) as file:
-            file.write(content)
-    except OSError as error:
-        raise disk_error(error, f"cannot write {path}") from None
+    with disk_explained(f"cannot write {path}"), replaced_when_done(path, sys.stdout) as file:
+        file.write(content)
 
 
 @contextmanager

@@ -322,9 +322,11 @@ def test_a_worker_that_dies_ends_the_others_and_the_next_start_goes_on(context: 
 
 def test_a_worker_that_does_not_answer_is_given_up_in_time(context: Any, folder: Path) -> None:
     toy.write_config(folder, training__worker_timeout=2)
+    began = time.monotonic()
     started = workers.start(context, folder, 2, *TRAIN, "--run", "run", prepare=hang_at_the_twelfth_update)
     started.processes[0].join(60)
     assert started.processes[0].exitcode == 3
+    assert time.monotonic() - began < 30
     assert (folder / "run" / "last").read_text() == "step-00000010\n", "it had begun"
     assert "did not answer within training.worker_timeout (2 s)" in (folder / "worker-0").read_text()
     started.processes[1].kill()

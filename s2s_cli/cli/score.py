@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -74,6 +74,7 @@ def score(
         end_quietly_on_closed_pipe()
     written = {"--output": output, "--attention": attention, "--json": json_file(json_)}
     check_destinations(written, [("--source", source), ("--target", target)])
+    from s2s_cli.config_file import given
     from s2s_cli.score.pairs import FORMATS, for_scoring, score_pairs
     from s2s_cli.translate.insight import Insight
     from s2s_cli.translate.translator import Translator
@@ -82,8 +83,7 @@ def score(
     if format_ not in FORMATS:
         raise UserError(f"--format {format_}: {suggest(format_, FORMATS)}")
     asked = {"batch_size": batch_size, "ensemble": ensemble, "precision": precision, "device": device}
-    given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-    translator = for_scoring(Translator.load(*(model or ()), **given))
+    translator = for_scoring(Translator.load(*(model or ()), **given(asked)))
     insight = Insight(total=True, tokens=scores, alignment=alignments)
     looking = watching(translator, alignments=alignments, attention=attention, show_attention=show_attention)
     with (

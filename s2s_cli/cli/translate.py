@@ -150,6 +150,7 @@ def translate(
     share the lines. On a terminal, with neither file, it asks for lines, and for commands: :help lists them.
     """
     from s2s_cli.config import DecodingConfig
+    from s2s_cli.config_file import given
     from s2s_cli.dispatch import sharing
     from s2s_cli.display import Display
     from s2s_cli.distributed import own_device
@@ -189,8 +190,7 @@ def translate(
             )
             models = [find_model(path) for path in model or (None,)]
             own_device(device or models[0][0].read_config().decoding.device)
-            keys = {name: ctx.params.get(name) for name in DecodingConfig.model_fields}
-            keys = {name: value for name, value in keys.items() if value is not None}
+            keys = given({name: ctx.params.get(name) for name in DecodingConfig.model_fields})
             load = partial(Translator.load, *(checkpoint for _, checkpoint in models), **keys)
             translator = load()
             translator.wish(wishes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from s2s_cli.config import EvaluationConfig
-from s2s_cli.config_file import change, settings_of
+from s2s_cli.config_file import change, given, settings_of
 from s2s_cli.dispatch import Dispatcher
 from s2s_cli.errors import UserError, suggest
 from s2s_cli.evaluate import (
@@ -169,8 +169,8 @@ class Evaluator:
 
     def _load(self, path: Path | None) -> ModelSystem:
         cache = TranslationCache(folder()) if self.request.use_cache else None
-        given = {"beam": self.request.beam, "batch_size": self.request.batch_size}
-        decoding = settings_of("decoding", self.request.set) | {k: v for k, v in given.items() if v is not None}
+        options = {"beam": self.request.beam, "batch_size": self.request.batch_size}
+        decoding = settings_of("decoding", self.request.set) | given(options)
         return ModelSystem(path, cache, self._say, decoding, dispatcher=self._dispatcher)
 
     def _score(self, system: System, test: TestSet, translations: tuple[str, ...]) -> Evaluation:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from s2s_cli.files import disk_error, write_atomically
+from s2s_cli.files import disk_explained, write_atomically
 from s2s_cli.run import read_metrics
 
 
@@ -22,11 +22,8 @@ class MetricsLog:
         Raises:
             RunFailed: where the disk refuses.
         """
-        try:
-            with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps(figures) + "\n")
-        except OSError as error:
-            raise disk_error(error, f"cannot write {self.path}") from None
+        with disk_explained(f"cannot write {self.path}"), open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(figures) + "\n")
 
     def rewind(self, step: int, validated_step: int) -> None:
         """Removes what was logged after the checkpoint of a step: it will be logged again.
@@ -45,7 +42,5 @@ class MetricsLog:
             for row in read_metrics(self.path)
             if row["step"] <= step and not ("scores" in row and row["step"] == step > validated_step)
         ]
-        try:
+        with disk_explained(f"cannot write {self.path}"):
             write_atomically(self.path, "".join(f"{json.dumps(row)}\n" for row in kept).encode())
-        except OSError as error:
-            raise disk_error(error, f"cannot write {self.path}") from None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from s2s_cli.device import choose_precision, keep_freed_memory, keep_programs
 from s2s_cli.distributed import Workers, joined
 from s2s_cli.errors import UserError
 from s2s_cli.evaluate import compute_scores
-from s2s_cli.files import disk_error
+from s2s_cli.files import disk_explained
 from s2s_cli.model.seq2seq import build_model, count_parameters
 from s2s_cli.run import RunDirectory, find_model, record_latest
 from s2s_cli.signals import StopRequest
@@ -63,20 +62,12 @@ def train(config: Config, run_path: Path, observer: Observer, stop: StopRequest,
         if device.type == "cpu":
             keep_freed_memory()
             keep_programs()
-        with workers.together(), _disk_explained(run):
+        with workers.together(), disk_explained(f"cannot write to {run.path}"):
             if workers.first:
                 compute_scores(["a"], [["a"]], config.evaluation)  # what is missing for it is told now, not in an hour
                 _begin(run, config, observer, held, fresh=fresh)
-        with _disk_explained(run):
+        with disk_explained(f"cannot write to {run.path}"):
             return _train(config.data, run, observer, stop, workers, device)
-
-
-@contextmanager
-def _disk_explained(run: RunDirectory) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise disk_error(error, f"cannot write to {run.path}") from None
 
 
 def _begin(run: RunDirectory, config: Config, observer: Observer, held: ExitStack, *, fresh: bool) -> None:
@@ -102,7 +93,7 @@ def _train(
     workers: Workers,
     device: torch.device,
 ) -> Outcome:
-    with workers.in_turn(), _disk_explained(run):  # what the first one makes, the others find
+    with workers.in_turn(), disk_explained(f"cannot write to {run.path}"):  # what the first one makes, the others find
         if not run.exists:
             raise UserError(f"{run.path}: not seen by worker {workers.rank}: all need one folder on a shared disk")
         config = run.read_config()

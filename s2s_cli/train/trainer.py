@@ -21,7 +21,7 @@ from s2s_cli.data.batches import Batch, Sampler
 from s2s_cli.device import FreedMemory, autocast, choose_precision, explain_memory
 from s2s_cli.distributed import unreduced
 from s2s_cli.errors import Damaged, RunFailed, Stopped, UserError
-from s2s_cli.files import disk_error
+from s2s_cli.files import disk_explained
 from s2s_cli.model.seq2seq import Losses, Seq2Seq
 from s2s_cli.signals import StopRequest, stopped_by
 from s2s_cli.train.metrics import MetricsLog
@@ -305,10 +305,8 @@ class Trainer:
             )
 
     def _point(self, name: str, checkpoint: Path) -> None:
-        try:
+        with disk_explained(f"cannot move the pointers of {self.run.path}"):
             self.run.point(name, checkpoint)
-        except OSError as error:
-            raise disk_error(error, f"cannot move the pointers of {self.run.path}") from None
 
     def _point_best(self) -> None:
         last = self.run.pointer("last")

@@ -242,7 +242,7 @@ def test_a_scheduler_that_takes_the_machine_back_loses_nothing(how: str, folder:
         for worker in started if how == "slurm" else ():
             for number in (signal.SIGCONT, signal.SIGTERM):
                 os.kill(int(worker), number)
-        _, told = process.communicate(timeout=180)
+        _, told = process.communicate(timeout=60)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
