@@ -22,7 +22,18 @@ from benchmarks.claims.judged import CLAIMS
 from benchmarks.claims.korean import romanized
 from benchmarks.claims.pictures import Interval, Panel
 from benchmarks.claims.runner import Commands, Failed, Maker, complete
-from benchmarks.claims.statistics import Bleu, Estimate, Share, Verdict, above, below, estimate, slope, together
+from benchmarks.claims.statistics import (
+    Bleu,
+    Estimate,
+    Share,
+    Verdict,
+    above,
+    below,
+    estimate,
+    relative_slope,
+    slope,
+    together,
+)
 from benchmarks.claims.store import Store
 from benchmarks.claims.tasks import Sizes, Task
 from benchmarks.claims.worker import by_word, last_word
@@ -325,18 +336,36 @@ def test_a_slope_is_that_of_the_line() -> None:
 
 def test_verdicts_follow_the_interval() -> None:
     unsure = Estimate(0.5, np.linspace(-1, 2, 1000), np.array([0.5, 0.5]))
-    assert above(Estimate(1, np.ones(1000), np.ones(1)), 0) == Verdict.OPEN  # one seed
-    assert [above(certain(1), 0), above(certain(-1), 0), above(unsure, 0)] == list(Verdict)
-    assert [below(certain(-1), 0), below(certain(1), 0), below(unsure, 0)] == list(Verdict)
-    holds, fails, opened = Verdict
+    holds, fails, opened, unfinished = Verdict
+    assert above(Estimate(1, np.ones(1000), np.ones(1)), 0) == unfinished  # one seed
+    assert [above(certain(1), 0), above(certain(-1), 0), above(unsure, 0)] == [holds, fails, opened]
+    assert [below(certain(-1), 0), below(certain(1), 0), below(unsure, 0)] == [holds, fails, opened]
     assert together([holds, holds]) == holds
     assert together([holds, opened]) == opened
-    assert together([fails, opened]) == fails
-    assert together([]) == opened
-    assert Rate((3, 4)).faster(Rate((1, 2))) == holds
-    assert Rate((1, 2)).faster(Rate((3, 4))) == fails
-    assert Rate((1, 4)).faster(Rate((2, 3))) == opened
-    assert Rate((3,)).faster(Rate((1,))) == opened
+    assert together([holds, opened, unfinished]) == unfinished
+    assert together([fails, opened, unfinished]) == fails
+    assert together([]) == unfinished
+
+
+def test_speeds_are_compared_turn_by_turn() -> None:
+    """By hand: logarithms of 1.2, 1.3 and 1.25; a machine that is half as fast in one turn changes nothing."""
+    logs = np.log([1.2, 1.3, 1.25])
+    half = 4.303 * logs.std(ddof=1) / 3**0.5
+    for turn in (1.0, 0.5):
+        found = Rate((120.0, 130.0 * turn, 250.0)).times(Rate((100.0, 100.0 * turn, 200.0)))
+        assert (found.value, found.low, found.high) == pytest.approx(
+            (logs.mean(), logs.mean() - half, logs.mean() + half)
+        )
+        assert above(found, 0) == Verdict.HOLDS
+    assert above(Rate((3.0,)).times(Rate((1.0,))), 0) == Verdict.UNFINISHED
+
+
+def test_a_relative_slope_is_what_is_lost_of_the_score() -> None:
+    """80, 40, 20: half of it each time, whatever there was."""
+    for first in (80, 8):
+        found = relative_slope([certain(first / 2**number) for number in range(3)], [1, 2, 3])
+        assert (found.value, found.low, *found.by_seed) == pytest.approx((-50, -50, -50, -50))
+    assert np.isfinite(relative_slope([certain(0), certain(50)], [1, 2]).value)
 
 
 # -- the page
@@ -365,7 +394,13 @@ def pretend(
             "verbs_found": [True] * 95 + [False] * 5,
             "map": {"source": "ab", "target": "갂c", "weights": [[1, 0]] * 2},
         }
-        sizes = {"parameters": 1, "updates": 2, "pieces": 3, "training_seconds": 60, "decoding_seconds": 60}
+        sizes = {
+            "parameters": 1 + (one.variant == "bahdanau"),
+            "updates": 2,
+            "pieces": 3,
+            "training_seconds": 60,
+            "decoding_seconds": 60,
+        }
         store.put(one, {"about": ABOUT, **sizes, **look}, lines)
     return Evidence(TINY, found, store)
 
@@ -377,24 +412,42 @@ def as_claimed(variant: str, length: int) -> bool:
     return not named or length <= min(named)
 
 
+def verdicts_of(evidence: Evidence) -> dict[str, dict[str, set[Verdict]]]:
+    """By claim and scope."""
+    judged = {name: claim.judge(evidence).verdicts for name, claim in CLAIMS.items()}
+    return {name: {scope: set(found.values()) for scope, found in scopes.items()} for name, scopes in judged.items()}
+
+
 def test_claims_that_hold_are_told_to_hold(found: dict[str, Task], tmp_path: Path) -> None:
-    evidence = pretend(found, tmp_path, as_claimed, lambda one: True)
-    sections = {name: claim.judge(evidence) for name, claim in CLAIMS.items()}
-    verdicts = {name: set(section.verdicts.values()) for name, section in sections.items()}
-    holds = {Verdict.HOLDS}
-    assert (verdicts["lengths"], verdicts["kinds"], verdicts["maps"]) == (holds, holds, holds)
-    assert sections["cells"].verdicts[found["copy"].title] == Verdict.HOLDS
-    assert sections["feeding"].verdicts == {
-        found["long"].title: Verdict.OPEN, f"speed on {found['long'].title}": Verdict.HOLDS,
-    }  # fmt: skip
+    verdicts = verdicts_of(pretend(found, tmp_path, as_claimed, lambda one: True))
+    holds, long = {Verdict.HOLDS}, found["long"].title
+    for name in ("lengths", "kinds", "maps"):
+        assert all(one == holds for one in verdicts[name].values()), (name, verdicts[name])
+    assert verdicts["cells"][found["copy"].title] == holds
+    faster = {f"speed of {doing}": holds for doing in ("training", "decoding")}
+    assert verdicts["feeding"] == {long: {Verdict.OPEN}, **faster}
 
 
 def test_claims_that_do_not_hold_are_told_not_to(found: dict[str, Task], tmp_path: Path) -> None:
     evidence = pretend(found, tmp_path, lambda variant, length: not as_claimed(variant, length), lambda one: True)
-    verdicts = {name: set(claim.judge(evidence).verdicts.values()) for name, claim in CLAIMS.items()}
+    verdicts = {name: set.union(*scopes.values()) for name, scopes in verdicts_of(evidence).items()}
     assert Verdict.HOLDS not in verdicts["lengths"] | verdicts["cells"]
     assert Verdict.FAILS in verdicts["lengths"]
     assert Verdict.FAILS in verdicts["cells"]
+
+
+def test_each_kind_of_attention_is_judged_by_itself(found: dict[str, Task], tmp_path: Path) -> None:
+    """One that falls is told, and takes nothing from the others."""
+
+    def good(variant: str, length: int) -> bool:
+        return as_claimed("none" if variant == "luong-dot-unfed" else variant, length)
+
+    section = CLAIMS["lengths"].judge(pretend(found, tmp_path, good, lambda one: True))
+    (found_of,) = section.verdicts.values()
+    assert found_of.pop("Luong dot (not fed)") == Verdict.FAILS
+    assert set(found_of.values()) == {Verdict.HOLDS}
+    (line,) = section.found
+    assert line.endswith("**does not hold** for Luong dot (not fed)")
 
 
 @pytest.mark.parametrize("there", ["all", "one seed", "nothing"])
@@ -459,7 +512,12 @@ def test_bands_and_bars_show_every_figure() -> None:
     ).axes
     assert axes.lines[0].get_xydata().tolist() == [[1, 10], [2, 20]]
     assert other.lines[0].get_color() != axes.lines[0].get_color()
-    assert [text.get_text() for text in other.get_legend().get_texts()] == ["b"]
+    assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == ["a", "b"]
+    axes = pictures.bands([Panel("", "x", "y", {"a": [one], "b": [two]}, edge=3)], broken={"b": "a"}).axes[0]
+    first, second, edge = axes.lines
+    assert (first.get_color(), second.get_color()) == (first.get_color(),) * 2
+    assert [line.get_linestyle() for line in (first, second)] == ["-", "--"]
+    assert list(edge.get_xdata()) == [3, 3]
     (axes,) = pictures.bars({"BLEU": {"a": one, "b": two}}).axes
     assert [bar.get_width() for bar in axes.patches] == [10, 20]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]

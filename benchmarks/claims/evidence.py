@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.claims.experiments import Figure, Form, Speeds, Training, planned
-from benchmarks.claims.statistics import Bleu, Estimate, Metric, Share, Verdict, estimate, slope
+from benchmarks.claims.statistics import Bleu, Estimate, Metric, Share, estimate, ratio, relative_slope, slope
 from benchmarks.claims.store import Store
 from benchmarks.claims.tasks import Task
 from s2s_cli.config import EvaluationConfig
@@ -41,6 +41,11 @@ class Curve:
         return slope(self.groups[: self.trained], [place / TEN for place in self.places[: self.trained]])
 
     @property
+    def relative_slope(self) -> Estimate:
+        """The same change in percent of the score, so that what has little to lose is not said to lose little."""
+        return relative_slope(self.groups[: self.trained], [place / TEN for place in self.places[: self.trained]])
+
+    @property
     def beyond(self) -> Estimate | None:
         """The change from the longest group that was trained on to the longest of all."""
         return self.groups[-1] - self.groups[self.trained - 1] if self.trained < len(self.groups) else None
@@ -48,7 +53,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Rate:
-    """Measurements of one speed."""
+    """Measurements of one speed, turn by turn."""
 
     values: tuple[float, ...]
 
@@ -56,13 +61,9 @@ class Rate:
     def median(self) -> float:
         return median(self.values)
 
-    def faster(self, other: Rate) -> Verdict:
-        """Whether all measurements are above all of the other's; told from two on."""
-        if min(len(self.values), len(other.values)) < 2:
-            return Verdict.OPEN
-        if min(self.values) > max(other.values):
-            return Verdict.HOLDS
-        return Verdict.FAILS if max(self.values) < min(other.values) else Verdict.OPEN
+    def times(self, other: Rate) -> Estimate:
+        """The logarithm of how many times as fast it is as another of the same turns."""
+        return ratio(self.values, other.values)
 
 
 class Evidence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -76,32 +77,41 @@ class Claim:
 
 def lengths(evidence: Evidence) -> Section:
     """With and without attention, by source length."""
-    statements, tables, panels = [], [], []
+    statements, tables, panels, answer = [], [], [], []
     for task in _translated(evidence):
-        title, curves = evidence.tasks[task].title, shown(evidence, task, _ALL)
+        title = evidence.tasks[task].title
         for variant in wanted(evidence, task, _ALL):
-            scope, name = _scope(title, variant), VARIANTS[variant].title
-            found = curves[variant].slope if variant in curves else None
+            name, curve = VARIANTS[variant].title, shown(evidence, task, [variant]).get(variant)
+            slope = curve.slope if curve else None
             if variant == "none":
-                statements.append(stated(scope, f"{name} falls", found, below, FALL, PER_TEN))
+                statements.append(stated(title, name, f"{name} falls", slope, below, FALL, PER_TEN))
                 continue
-            statements.append(stated(scope, f"{name} does not fall", found, above, FALL, PER_TEN))
-            found = _gain(curves, variant, "none", lambda curve: curve.slope)
-            statements.append(stated(scope, f"{name} falls less than no attention", found, above, 0, PER_TEN))
+            statements.append(stated(title, name, f"{name} does not fall", slope, above, FALL, PER_TEN))
+            gain = _gain(evidence, task, variant, "none", lambda curve: curve.relative_slope)
+            text = f"{name} loses less of its BLEU than no attention"
+            statements.append(stated(title, name, text, gain, above, 0, "% for ten words more"))
         tables += by_length(evidence, task, _ALL)
-        if curves:
-            panels.append(panel(evidence.tasks[task], curves))
+        curves = shown(evidence, task, _ALL)
+        courses = [f"{_course(curves[name])} {how}" for name, how in _WITHOUT_AND_WITH.items() if name in curves]
+        if courses:
+            answer.append(f"On {title} BLEU goes {', and '.join(courses)}.")
+        for group, names in _PANELS.items():
+            drawn = {name: curves[name] for name in names if name in curves}
+            if len(drawn) > 1 or "none" in drawn:
+                panels.append(panel(evidence.tasks[task], drawn, group=group))
     return Section(
         "Without attention BLEU falls as source sentences grow, with attention it does not (Bahdanau et al. 2015, "
         "figure 2).",
+        " ".join(answer),
         f"The slope of BLEU over the mean lengths of the groups trained on. It falls where all of the interval is "
-        f"under {FALL:.0f} BLEU for ten words more, and does not where all of it is above; it falls less where all of "
-        "the difference's is above 0. What is not fed differs from no attention in attention alone. Captions are "
-        "short, and few of them long: much is open there.",
+        f"under {FALL:.0f} BLEU for ten words more, and does not where all of it is above. For each kind of attention "
+        "it is to be above, and its share of BLEU that is lost (the slope of the logarithm) smaller than without "
+        "attention: all of the interval of the difference is above 0. Of what is not fed, only attention is new. "
+        "Captions are short, few of them long, and the long ones harder.",
         statements,
         tables,
         pictures.bands(panels) if panels else None,
-        "BLEU by source length, with 95 % intervals.",
+        "BLEU by source length, with 95 % intervals; behind the dotted line no sentence was as long in training.",
     )
 
 
@@ -109,32 +119,43 @@ def cells(evidence: Evidence) -> Section:
     """How far back a cell reaches, and what that does for long sentences."""
     copy, long = evidence.tasks["copy"], evidence.tasks["long"]
     copied, translated = shown(evidence, "copy", COPIERS.values()), shown(evidence, "long", CELLS.values())
-    statements = []
+    statements, answer = [], []
+    names = {name: VARIANTS[COPIERS[cell]].title for cell in CELLS for name in (COPIERS[cell], CELLS[cell])}
     for cell in ("lstm", "gru"):
         name = VARIANTS[COPIERS[cell]].title
-        found = _gain(copied, COPIERS[cell], COPIERS["rnn"], lambda curve: mean(curve.groups[1:]))
+        found = _gain(evidence, "copy", COPIERS[cell], COPIERS["rnn"], lambda curve: mean(curve.groups[1:]))
         text = f"{name} above tanh RNN, the mean of all distances from one filler on"
-        statements.append(stated(copy.title, text, found, above, 0, "points"))
-        found = _gain(translated, CELLS[cell], CELLS["rnn"], _longer)
-        text = f"{name} above tanh RNN, the mean of the longer half of the groups trained on"
-        statements.append(stated(long.title, text, found, above, 0))
-        curve = translated.get(CELLS[cell])
-        fall = curve.slope if curve else None
+        statements.append(stated(copy.title, name, text, found, above, 0, "points"))
+        found = _gain(evidence, "long", CELLS[cell], CELLS["rnn"], _longer)
+        text = f"{name} above tanh RNN, the mean of the longer groups trained on"
+        statements.append(stated(long.title, name, text, found, above, 0))
+        curve = shown(evidence, "long", [CELLS[cell]]).get(CELLS[cell])
         text = f"{name} alone falls"
-        statements.append(stated(long.title, text, fall, below, FALL, PER_TEN))
+        statements.append(stated(long.title, name, text, curve.slope if curve else None, below, FALL, PER_TEN))
     tables = [*by_length(evidence, "copy", tuple(COPIERS.values()))]
     if copied:
-        reaches = [[VARIANTS[variant].title, _reach(curve)] for variant, curve in copied.items()]
-        tables.append(Table("How far back at least half is right", ["cell", copy.unit], reaches))
+        reaches = {VARIANTS[variant].title: _reaches(curve) for variant, curve in copied.items()}
+        header = ["cell", f"{copy.unit}, seed by seed"]
+        tables.append(Table("How far back at least half is right", header, [*map(list, reaches.items())]))
+        most = next(iter(copied.values())).labels[-1]
+        told = "; ".join(f"{name} {reach}" for name, reach in reaches.items())
+        answer.append(
+            f"At least half is copied rightly over so many fillers, seed by seed: {told} (at most {most} tried)."
+        )
     tables += by_length(evidence, "long", tuple(CELLS.values()))
-    names = {name: VARIANTS[COPIERS[cell]].title for cell in CELLS for name in (COPIERS[cell], CELLS[cell])}
+    if translated:
+        parts = [f"{_course(curve)} with {names[variant]}" for variant, curve in translated.items()]
+        answer.append(f"On {long.title} BLEU goes {', '.join(parts)}.")
     panels = [panel(task, curves, names) for task, curves in ((copy, copied), (long, translated)) if curves]
     return Section(
         "LSTM and GRU carry long sentences better than a plain tanh RNN, and do not solve it alone.",
-        f"Better: all of the interval of the difference is above 0. Not solved: BLEU still falls, by the rule above. "
-        f"No attention; equal widths, so that the cells differ in parameters. Copying: the first {copying.KEPT} of a "
-        f"row's letters, said after all of it was read in one direction; right by chance: {copying.CHANCE:.1f} %. Rows "
-        "without fillers are few, so that those tested were trained on.",
+        " ".join(answer),
+        f"Better: all of the interval of the difference is above 0; of sentences it is the mean of the groups of the "
+        f"longer half of the lengths trained on. Not solved: BLEU still falls, by more than {-FALL:.0f} for ten words "
+        f"more. No attention; equal widths, so that the cells differ in parameters. Copying: the first {copying.KEPT} "
+        f"of a row's letters, said after all of it was read in one direction; right by chance: {copying.CHANCE:.1f} %. "
+        "Rows without fillers are few, so that those tested were trained on. Where all rows are right an interval has "
+        "no width: of 100 rows no more is known than that at least 96 % would be.",
         statements,
         tables,
         pictures.bands(panels) if panels else None,
@@ -144,24 +165,30 @@ def cells(evidence: Evidence) -> Section:
 
 def kinds(evidence: Evidence) -> Section:
     """Bahdanau's network beside Luong's kinds."""
-    statements, tables, panels = [], [], {}
+    statements, tables, panels, answer = [], [], {}, []
     for task in _translated(evidence):
         title, curves = evidence.tasks[task].title, shown(evidence, task, KINDS)
-        found = _gain(curves, "luong-dot", "bahdanau", _overall)
-        statements.append(stated(title, "Luong dot is as good as Bahdanau", found, above, -MARGIN))
+        found = _gain(evidence, task, "luong-dot", "bahdanau", _overall)
+        statements.append(stated(title, "", "Luong dot is as good as Bahdanau", found, above, -MARGIN))
+        if found:
+            answer.append(f"on {title} dot has {signed(found)} BLEU beside Bahdanau")
         tables += _beside(evidence, task, curves, "bahdanau")
         if "bahdanau" in curves:
             gains = {VARIANTS[name].title: curve.overall - curves["bahdanau"].overall for name, curve in curves.items()}
             panels[f"BLEU less Bahdanau's,\n{title}"] = {name: _bar(gain) for name, gain in gains.items()}
-    statements += _faster(evidence, "luong-dot", "bahdanau")
+    statements += _smaller(evidence, "luong-dot", "bahdanau") + _faster(evidence, "luong-dot", "bahdanau")
+    answer += [f"it is {cost} as Bahdanau's" for cost in _costs(evidence, "luong-dot", "bahdanau")]
     tables += _speeds(evidence, ("none", *KINDS, *FED.values()))
     panels |= _rate_panels(evidence, KINDS)
     return Section(
         "Luong's dot, which learns nothing of its own, is about as good as Bahdanau's network, and cheaper.",
-        f"About as good: all of the interval of dot's BLEU less Bahdanau's is above {-MARGIN:.0f}. Cheaper: every "
-        "measurement of its speed is above every one of Bahdanau's. Each is used as in its paper: Bahdanau's asks with "
-        "the last state and gives its context to the same step, Luong's asks with the new state and feeds the "
-        "attentional state into the next step. local-m and local-p look at ten source pieces on each side of a place.",
+        _sentence(answer),
+        f"About as good: all of the interval of dot's BLEU less Bahdanau's is above {-MARGIN:.0f}. Cheaper: it has "
+        "fewer parameters, and all of the interval of how many times as fast it is, is above 1. Each is used as in its "
+        "paper: Bahdanau's asks with the last state and gives its context to the same step, Luong's asks with the new "
+        "state and feeds the attentional state into the next step. local-m looks at ten source pieces on each side of "
+        "the target's own position, local-p of a predicted one; Korean says things in another order, so that the "
+        "first looks in the wrong place in all but short sentences.",
         statements,
         tables,
         pictures.bars(panels) if panels else None,
@@ -171,30 +198,37 @@ def kinds(evidence: Evidence) -> Section:
 
 def feeding(evidence: Evidence) -> Section:
     """What input feeding adds and costs."""
-    statements, tables, panels = [], [], []
+    statements, tables, panels, answer = [], [], [], []
     both = [name for pair in FED.items() for name in pair]
     for task in _translated(evidence):
-        title, curves = evidence.tasks[task].title, shown(evidence, task, both)
+        title, curves, added = evidence.tasks[task].title, shown(evidence, task, both), []
         for fed, unfed in FED.items():
             if wanted(evidence, task, [unfed]):
-                found = _gain(curves, fed, unfed, _overall)
-                text = f"{VARIANTS[fed].title} is better fed"
-                statements.append(stated(title, text, found, above, 0))
+                name, found = VARIANTS[fed].title, _gain(evidence, task, fed, unfed, _overall)
+                statements.append(stated(title, name, f"{name} is better fed", found, above, 0))
+                if found:
+                    added.append(f"{signed(found)} BLEU to {name}")
                 tables += _beside(evidence, task, shown(evidence, task, (fed, unfed)), unfed)
+        if added:
+            answer.append(f"on {title} it adds {', and '.join(added)}")
         tables += by_length(evidence, task, both)
         if curves:
             panels.append(panel(evidence.tasks[task], curves))
     for fed, unfed in FED.items():
         if any(unfed in names for names in evidence.form.variants.values()):
-            statements += _faster(evidence, unfed, fed)
+            statements += _faster(evidence, unfed, fed, VARIANTS[fed].title)
+            answer += [f"without it {VARIANTS[fed].title} is {cost}" for cost in _costs(evidence, unfed, fed)]
     tables += _speeds(evidence, both)
     return Section(
         "Input feeding makes translations better, and costs speed (Luong et al. 2015, section 3.3).",
-        "Better: all of the interval of the difference is above 0. Slower: every measurement of its speed is under "
-        "every one without it.",
+        _sentence(answer),
+        "Better: all of the interval of the difference is above 0. Slower: all of the interval of how many times as "
+        "fast it is without, is above 1.",
         statements,
         tables,
-        pictures.bands(panels) if panels else None,
+        pictures.bands(panels, broken={VARIANTS[unfed].title: VARIANTS[fed].title for fed, unfed in FED.items()})
+        if panels
+        else None,
         "BLEU by source length, fed back and not.",
     )
 
@@ -204,17 +238,16 @@ def maps(evidence: Evidence) -> Section:
     task, variants = evidence.tasks["long"], wanted(evidence, "long", KINDS)
     blind = _blind(task)
     limit = max(HALF, blind)
-    statements, rows, picture, drawn = [], [], None, ""
-    kept = evidence.contents("long", variants)
+    statements, rows, picture, drawn, shares = [], [], None, "", []
     for variant in variants:
-        contents = kept.get(variant, [])
+        contents = evidence.contents("long", [variant]).get(variant, [])
         title, found = VARIANTS[variant].title, None
         if contents:
             hits = [np.array([(hit, 1) for hit in one["verbs_found"]], dtype=int) for one in contents]
             (found,) = estimate(Share(), hits, [range(len(hits[0]))])
             rows.append([title, str(found), seeds(found)])
-        text = f"{title} finds the verb"
-        statements.append(stated(_scope(task.title, variant), text, found, above, limit, "%", written=str))
+            shares.append(found.value)
+        statements.append(stated(task.title, title, f"{title} finds the verb", found, above, limit, "%", written=str))
         if contents and picture is None:
             found_map, drawn = contents[0]["map"], title
             target = tuple(romanized(word) for word in found_map["target"])
@@ -223,19 +256,30 @@ def maps(evidence: Evidence) -> Section:
     source, reference = task.shown
     return Section(
         "Attention finds the word that is being translated, also where the order of words is another.",
+        f"The verb is found in {min(shares):.0f} to {max(shares):.0f} % of clauses, whatever the kind of attention; "
+        f"{blind:.0f} % would be found by looking always at the place where it stands most often."
+        if shares
+        else "",
         f"In clauses of a subject, a verb and an object, Korean says the verb last. While its last word is written, "
         f"English's verb has the largest weight of all words: in over {limit:.0f} % of such clauses, by all of the "
         f"interval. (To look at one and the same place in all clauses of a length would find {blind:.0f} % at best.) "
-        "The model is led through the reference, so that all see the same.",
+        "The model is led through the reference, so that all see the same. The clauses are short: local attention has "
+        "most of each in its window.",
         statements,
         [Table("Verbs found", ["attention", "right, %", "seed by seed"], rows)] if rows else [],
         picture,
-        f"The weights of {drawn} by words (Korean letter by letter), in a sentence whose clauses "
-        f"change places: “{source}”, “{reference}”.",
+        f"The weights of {drawn} by words, English read across and Korean (letter by letter) written downwards, in a "
+        f"sentence whose clauses change places: “{source}”, “{reference}”.",
     )
 
 
 _ALL = ("none", *KINDS, *FED.values())
+_WITHOUT_AND_WITH = {"none": "without attention", "bahdanau": "with Bahdanau's"}
+_PANELS = {
+    "": ("none", "bahdanau", "luong-dot", "luong-general", "luong-concat"),
+    "local attention": ("none", "luong-general", *LOCAL),
+}
+"""Curves by length, drawn together."""
 CLAIMS: dict[str, Claim] = {
     "lengths": Claim("Length and attention", {"long": _ALL, "multi30k": _ALL}, lengths),
     "cells": Claim("Cells", {"copy": tuple(COPIERS.values()), "long": tuple(CELLS.values())}, cells),
@@ -243,11 +287,6 @@ CLAIMS: dict[str, Claim] = {
     "feeding": Claim("Input feeding", {task: (*FED, *FED.values()) for task in TRANSLATED}, feeding, speeds=True),
     "maps": Claim("Where attention looks", {"long": KINDS}, maps),
 }
-
-
-def _scope(title: str, variant: str) -> str:
-    """Local attention is judged by itself: the claims speak of one that sees the whole source."""
-    return f"{title} with local attention" if variant in LOCAL else title
 
 
 def _translated(evidence: Evidence) -> list[str]:
@@ -262,16 +301,36 @@ def _longer(curve: Curve) -> Estimate:
     return mean(curve.groups[curve.trained // 2 : curve.trained])
 
 
-def _gain(curves: Mapping[str, Curve], name: str, other: str, of: Callable[[Curve], Estimate]) -> Estimate | None:
-    """How much better one is than another; None where one of them is not there."""
+def _gain(evidence: Evidence, task: str, name: str, other: str, of: Callable[[Curve], Estimate]) -> Estimate | None:
+    """How much better one is than another, by the seeds that both have; None where one of them is not there."""
+    curves = shown(evidence, task, (name, other))
     return of(curves[name]) - of(curves[other]) if name in curves and other in curves else None
 
 
-def _reach(curve: Curve) -> str:
-    """The farthest place up to which at least half is right."""
-    reached = ABSENT
+def _course(curve: Curve) -> str:
+    """How a score goes over the lengths that were trained on."""
+    last = curve.trained - 1
+    return (
+        f"from {curve.groups[0].value:.0f} ({curve.labels[0]} words) to {curve.groups[last].value:.0f} "
+        f"({curve.labels[last]})"
+    )
+
+
+def _sentence(parts: Sequence[str]) -> str:
+    """One of several, with a capital and a full stop."""
+    joined = "; ".join(parts)
+    return f"{joined[:1].upper()}{joined[1:]}." if parts else ""
+
+
+def _reaches(curve: Curve) -> str:
+    """Seed by seed, the farthest place up to which at least half is right."""
+    return ", ".join(_reach(curve, seed) for seed in range(len(curve.overall.by_seed)))
+
+
+def _reach(curve: Curve, seed: int) -> str:
+    reached = "none"
     for label, group in zip(curve.labels, curve.groups, strict=True):
-        if group.value < HALF:
+        if group.by_seed[seed] < HALF:
             break
         reached = label
     return reached
@@ -316,16 +375,49 @@ def _chance(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def _faster(evidence: Evidence, name: str, other: str) -> list[Statement]:
-    scope, found = f"speed on {evidence.speeds.task.title}", []
-    for key, doing in RATES.items():
-        text = f"{doing}: {VARIANTS[name].title} is faster than {VARIANTS[other].title}"
-        one, two = evidence.rates(name, key), evidence.rates(other, key)
-        if one and two:
-            found.append(Statement(scope, f"{text}: {one.median / two.median:.2f} times", one.faster(two)))
-        else:
-            found.append(Statement(scope, f"{text}: not measured yet", Verdict.OPEN))
+def _smaller(evidence: Evidence, name: str, other: str) -> list[Statement]:
+    """Whether one has fewer parameters than another, corpus by corpus."""
+    found = []
+    for task in _translated(evidence):
+        scope, text = "parameters", f"{VARIANTS[name].title} has fewer than {VARIANTS[other].title}"
+        kept = evidence.contents(task, (name, other))
+        if len(kept) < 2:
+            found.append(Statement(scope, "", f"{text}: not measured yet", Verdict.UNFINISHED))
+            continue
+        one, two = (kept[variant][0]["parameters"] for variant in (name, other))
+        verdict = Verdict.HOLDS if one < two else Verdict.FAILS
+        found.append(Statement(scope, "", f"{text} on {evidence.tasks[task].title}: {one:,} beside {two:,}", verdict))
     return found
+
+
+def _faster(evidence: Evidence, name: str, other: str, subject: str = "") -> list[Statement]:
+    """Whether one is faster than another, told turn by turn."""
+    found = []
+    for key, doing in RATES.items():
+        scope, text = f"speed of {doing}", f"{VARIANTS[name].title} is faster than {VARIANTS[other].title}"
+        times = _times(evidence, key, name, other)
+        if times is None:
+            found.append(Statement(scope, subject, f"{text}: not measured yet", Verdict.UNFINISHED))
+        else:
+            low, value, high = (math.exp(logarithm) for logarithm in (times.low, times.value, times.high))
+            told = f"{text}: {value:.2f} [{low:.2f}, {high:.2f}] times as fast (over 1 wanted)"
+            found.append(Statement(scope, subject, told, above(times, 0)))
+    return found
+
+
+def _times(evidence: Evidence, key: str, name: str, other: str) -> Estimate | None:
+    """The logarithm of how many times as fast one is as another."""
+    one, two = evidence.rates(name, key), evidence.rates(other, key)
+    return one.times(two) if one and two else None
+
+
+def _costs(evidence: Evidence, name: str, other: str) -> list[str]:
+    """The same in a few words; none where nothing is there."""
+    found = {key: _times(evidence, key, name, other) for key in RATES}
+    trained, decoded = found[TRAINING], found[DECODING]
+    if not (trained and decoded):
+        return []
+    return [f"trained {math.exp(trained.value):.2f} and decodes {math.exp(decoded.value):.2f} times as fast"]
 
 
 def _speeds(evidence: Evidence, variants: Sequence[str]) -> list[Table]:

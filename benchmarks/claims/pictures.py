@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,27 +31,40 @@ class Panel(NamedTuple):
     """By name."""
     doubling: bool = False
     """Whether places that double lie equally far apart; 0 then stands beside 1."""
+    edge: float | None = None
+    """A dotted line stands there: what was trained on ends."""
 
 
-def bands(panels: Sequence[Panel]) -> Figure:
-    """Lines in the bands of their intervals; a name has one colour in all panels."""
-    figure = empty(6.2 * len(panels), 4.6)
+def bands(panels: Sequence[Panel], broken: Mapping[str, str] | None = None) -> Figure:
+    """Lines in the bands of their intervals, two plots in a row; a name has one colour in all of them.
+
+    Args:
+        panels: one, or an even number.
+        broken: names whose lines are broken ones in the look of another.
+    """
+    columns = min(2, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = empty(6.2 * columns, 0.6 + 4.4 * rows)
     names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
-    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    legend = {}
+    for axes, panel in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=True):
         for name, points in panel.lines.items():
-            index = names.index(name)
+            pair = (broken or {}).get(name)
+            look = style(names.index(name)) if pair is None else style(names.index(pair)) | {"linestyle": "--"}
             places, values, lows, highs = zip(*points, strict=True)
-            axes.plot(places, values, label=name, **style(index), markersize=4)
-            axes.fill_between(places, lows, highs, color=colour(index), alpha=0.15, linewidth=0)
+            (legend[name],) = axes.plot(places, values, label=name, **look, markersize=4)
+            axes.fill_between(places, lows, highs, color=look["color"], alpha=0.15, linewidth=0)
         axes.set(xlabel=panel.across, ylabel=panel.up, title=panel.title)
         axes.set_ylim(bottom=0)
+        if panel.edge is not None:
+            axes.axvline(panel.edge, color="#666666", linestyle=":", linewidth=1)
         if panel.doubling:
             ticks = sorted({point.place for points in panel.lines.values() for point in points})
             axes.set_xscale("symlog", base=2, linthresh=1)
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
             axes.set_xlim(ticks[0] - 0.3, ticks[-1] * 1.2)
             axes.minorticks_off()
-        axes.legend(fontsize="small")
+    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=4, fontsize="small")
     return figure
 
 

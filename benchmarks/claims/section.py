@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from benchmarks.claims.evidence import Curve, Evidence
 from benchmarks.claims.experiments import VARIANTS
 from benchmarks.claims.pictures import Interval, Panel
-from benchmarks.claims.statistics import Estimate, Verdict, together
+from benchmarks.claims.statistics import Estimate, Verdict, above, together
 from benchmarks.claims.tasks import Task
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ class Statement:
 
     scope: str
     """Where it is judged: the title of a corpus, or what is measured."""
+    subject: str
+    """What it is said of, a claim of its own; empty where the claim is of all."""
     text: str
     verdict: Verdict
 
@@ -43,6 +45,8 @@ class Section:
     """One claim: what is said, by which rule it is judged, and what was found."""
 
     claim: str
+    answer: str
+    """What was found, in words."""
     rule: str
     statements: Sequence[Statement]
     tables: Sequence[Table]
@@ -50,17 +54,29 @@ class Section:
     caption: str
 
     @property
-    def verdicts(self) -> dict[str, Verdict]:
-        """Of each scope: of all its statements together."""
-        scopes = dict.fromkeys(statement.scope for statement in self.statements)
-        return {scope: together([s.verdict for s in self.statements if s.scope == scope]) for scope in scopes}
+    def verdicts(self) -> dict[str, dict[str, Verdict]]:
+        """By scope, then by subject: of all its statements together."""
+        parts: dict[str, dict[str, list[Verdict]]] = {}
+        for one in self.statements:
+            parts.setdefault(one.scope, {}).setdefault(one.subject, []).append(one.verdict)
+        return {
+            scope: {subject: together(found) for subject, found in subjects.items()}
+            for scope, subjects in parts.items()
+        }
 
     @property
-    def verdict(self) -> str:
-        """The same in a sentence."""
-        found = self.verdicts
-        parts = {one: ", ".join(scope for scope in found if found[scope] == one) for one in Verdict}
-        return "; ".join(f"**{one.value}** ({scopes})" for one, scopes in parts.items() if scopes)
+    def found(self) -> list[str]:
+        """The same in words, scope by scope."""
+        lines = []
+        for scope, subjects in self.verdicts.items():
+            told = {one: ", ".join(name for name in subjects if subjects[name] == one) for one in Verdict}
+            parts = [f"**{one.value}**" + (f" for {told[one]}" if told[one] else "") for one in _order(subjects)]
+            lines.append(f"{scope}: {'; '.join(parts)}")
+        return lines
+
+
+def _order(subjects: Mapping[str, Verdict]) -> list[Verdict]:
+    return [one for one in Verdict if one in subjects.values()]
 
 
 def signed(found: Estimate) -> str:
@@ -70,6 +86,7 @@ def signed(found: Estimate) -> str:
 
 def stated(
     scope: str,
+    subject: str,
     text: str,
     found: Estimate | None,
     judge: Judge,
@@ -77,11 +94,12 @@ def stated(
     unit: str = "BLEU",
     written: Callable[[Estimate], str] = signed,
 ) -> Statement:
-    """A figure judged by a limit, or one that cannot be told for want of it."""
+    """A figure judged by a limit, or one that is not there yet."""
     if found is None:
-        return Statement(scope, f"{text}: not measured yet", Verdict.OPEN)
+        return Statement(scope, subject, f"{text}: not measured yet", Verdict.UNFINISHED)
     alone = ", by one seed" if len(found.by_seed) < 2 else ""
-    return Statement(scope, f"{text}: {written(found)} {unit}{alone}", judge(found, limit))
+    wanted = f"{'over' if judge is above else 'under'} {limit:g} wanted"
+    return Statement(scope, subject, f"{text}: {written(found)} {unit}{alone} ({wanted})", judge(found, limit))
 
 
 def seeds(found: Estimate) -> str:
@@ -108,9 +126,10 @@ def by_length(evidence: Evidence, task: str, variants: Sequence[str]) -> list[Ta
     rows.append(["... seed by seed", *(seeds(curve.overall) for curve in curves.values())])
     if evidence.tasks[task].tokenize:
         rows.append(["change for ten more", *(signed(curve.slope) for curve in curves.values())])
+        rows.append(["the same, % of it", *(signed(curve.relative_slope) for curve in curves.values())])
     if first.beyond is not None:
         changes = (curve.beyond for curve in curves.values())
-        text = f"{first.labels[-1]} less {first.labels[first.trained - 1]}"
+        text = f"from {first.labels[first.trained - 1]} to {first.labels[-1]}"
         rows.append([text, *(signed(change) if change else ABSENT for change in changes)])
     titles = [VARIANTS[variant].title for variant in curves]
     return [Table(evidence.tasks[task].title, [evidence.tasks[task].unit, *titles], rows)]
@@ -121,7 +140,7 @@ def shown(evidence: Evidence, task: str, variants: Iterable[str]) -> dict[str, C
     return evidence.curves(task, wanted(evidence, task, variants)) if task in evidence.tasks else {}
 
 
-def panel(task: Task, curves: Mapping[str, Curve], names: Mapping[str, str] | None = None) -> Panel:
+def panel(task: Task, curves: Mapping[str, Curve], names: Mapping[str, str] | None = None, group: str = "") -> Panel:
     """A task's curves as they are drawn, under other names than their variants' titles where there are some."""
     titles = names or {variant: VARIANTS[variant].title for variant in curves}
     drawn = {
@@ -130,6 +149,8 @@ def panel(task: Task, curves: Mapping[str, Curve], names: Mapping[str, str] | No
         ]
         for variant, curve in curves.items()
     }
-    if task.tokenize:
-        return Panel(task.title, task.unit, "BLEU", drawn)
-    return Panel(task.title, task.unit, "right, %", drawn, doubling=True)
+    title = f"{task.title}, {group}" if group else task.title
+    if not task.tokenize:
+        return Panel(title, task.unit, "right, %", drawn, doubling=True)
+    beyond = any(curve.beyond for curve in curves.values())
+    return Panel(title, task.unit, "BLEU", drawn, edge=task.longest if beyond else None)

@@ -9,7 +9,7 @@ drawn again. A distance to the end of the joint interval is the root of the sum 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol, cast
@@ -23,6 +23,8 @@ from s2s_cli.evaluate import BOOTSTRAP_SAMPLES, METRICS
 
 Numbers = NDArray[Any]
 SEED = 12345
+LEAST = 0.1
+"""A score below counts as this where shares of it are compared."""
 STUDENT = (12.706, 4.303, 3.182, 2.776)
 """By degrees of freedom, from one on: the multiple of the standard error that holds 95 %."""
 
@@ -105,6 +107,11 @@ def combined(estimates: Sequence[Estimate], weights: Sequence[float]) -> Estimat
     )
 
 
+def mapped(found: Estimate, change: Callable[[Any], Any]) -> Estimate:
+    """A rising function of an estimate: of its value, its samples and its seeds."""
+    return Estimate(float(change(found.value)), change(found.samples), change(found.by_seed))
+
+
 def mean(estimates: Sequence[Estimate]) -> Estimate:
     """Of groups, each alike."""
     return combined(estimates, [1 / len(estimates)] * len(estimates))
@@ -114,6 +121,18 @@ def slope(estimates: Sequence[Estimate], places: Sequence[float]) -> Estimate:
     """Of the line of least squares through estimates at their places."""
     apart = np.array(places) - np.mean(places)
     return combined(estimates, (apart / (apart**2).sum()).tolist())
+
+
+def relative_slope(estimates: Sequence[Estimate], places: Sequence[float]) -> Estimate:
+    """By how many percent estimates change from one place to the next whole one: by the slope of their logarithms."""
+    logarithms = [mapped(one, lambda values: np.log(np.maximum(values, LEAST))) for one in estimates]
+    return mapped(slope(logarithms, places), lambda values: 100 * np.expm1(values))
+
+
+def ratio(rates: Sequence[float], others: Sequence[float]) -> Estimate:
+    """The logarithm of how many times as fast one is as another, measured in turns: turn by turn, as if by seeds."""
+    by_turn = np.log(np.array(rates) / np.array(others))
+    return Estimate(float(by_turn.mean()), by_turn.mean(keepdims=True), by_turn)
 
 
 def estimate(metric: Metric, statistics: Sequence[Numbers], groups: Sequence[Sequence[int]]) -> list[Estimate]:
@@ -141,12 +160,15 @@ class Verdict(Enum):
     HOLDS = "holds"
     FAILS = "does not hold"
     OPEN = "cannot be told"
+    """Its interval is on both sides of the limit."""
+    UNFINISHED = "not finished"
+    """Figures are missing, or there is one seed alone."""
 
 
 def above(found: Estimate, limit: float) -> Verdict:
     """Whether a figure is above a limit: told where all of its interval lies on one side, from two seeds on."""
     if len(found.by_seed) < 2:
-        return Verdict.OPEN
+        return Verdict.UNFINISHED
     return Verdict.HOLDS if found.low > limit else Verdict.FAILS if found.high < limit else Verdict.OPEN
 
 
@@ -157,6 +179,7 @@ def below(found: Estimate, limit: float) -> Verdict:
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:
     """Of a claim of several parts: it holds where all do, and does not where one does not."""
-    if Verdict.FAILS in verdicts:
-        return Verdict.FAILS
-    return Verdict.OPEN if Verdict.OPEN in verdicts or not verdicts else Verdict.HOLDS
+    for verdict in (Verdict.FAILS, Verdict.UNFINISHED, Verdict.OPEN):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.HOLDS if verdicts else Verdict.UNFINISHED
