@@ -382,11 +382,13 @@ def test_the_command(run: Path) -> None:
         (("--prefix", "short", "--split"), "copy a\n", "leave one out"),
         (("--keep-pattern", "x*"), "copy a\n", "empty text"),
         (("--terminology", "nowhere"), "copy a\n", "cannot read it"),
+        (("--terminology", "latin"), "copy a\n", "latin:2: not UTF-8"),
         (("--format", "jsonl"), '{"source": "a"}\n{"source": "a", "force": "a", "forbid": "a"}\n', "(line 2: 'a' is"),
     ],
 )
 def test_the_command_refuses(arguments: tuple[str, ...], stdin: str, words: str, run: Path) -> None:
     (run / "short").write_text("a\n")
+    (run / "latin").write_bytes(b"a\tb\nb\t\xe9\n")
     done = toy.s2s("translate", *arguments, cwd=run, stdin=stdin.encode())
     assert done.returncode == 2
     (line,) = done.stderr.decode().splitlines()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from s2s_cli.config import DecodingConfig
+from s2s_cli.data.corpus import read_lines
 from s2s_cli.data.features import FeatureSequences, Vectors
 from s2s_cli.errors import UserError, suggest
 from s2s_cli.packing import PACKERS, refuse_packed
@@ -18,7 +19,6 @@ from s2s_cli.translate.entry import MAX_LINE_BYTES, Entry, Notices, Translation
 from s2s_cli.translate.insight import FIELDS, Insight
 from s2s_cli.translate.lines import LAST_WINDOW, REPAIRS, SURROGATES, count_lines, read_windows, repair
 from s2s_cli.translate.objects import Member, read_object, write_object
-from s2s_cli.translate.wishes import read_lines
 
 FIELD = "source"
 _TRANSLATIONS = ("translation", "translations")
@@ -293,7 +293,7 @@ class Prefixed:
     """
 
     def __init__(self, form: Format, path: Path) -> None:
-        self._form, self._path, self._lines = form, path, read_lines(path, "--prefix")
+        self._form, self._path, self._lines = form, path, list(read_lines(path))
         self.best, self.render, self.line = form.best, form.render, form.line
 
     def windows(self, source: BinaryIO | FeatureSequences, notices: Notices) -> Iterator[list[Item]]:

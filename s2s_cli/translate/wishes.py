@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from s2s_cli.data.corpus import read_lines
 from s2s_cli.data.spelling import joins
 from s2s_cli.errors import UserError, suggest
 
@@ -152,26 +153,6 @@ def patterns(kinds: Sequence[str], given: Sequence[str]) -> tuple[re.Pattern[str
     return tuple(found)
 
 
-def read_lines(path: Path, option: str) -> list[str]:
-    """The lines of a small file that an option names.
-
-    Raises:
-        UserError: where it cannot be read, or is no UTF-8.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{option} {path}: cannot read it: {error.strerror}") from None
-    lines = data.split(b"\n")
-    found = []
-    for number, line in enumerate(lines[:-1] if not lines[-1] else lines, 1):
-        try:
-            found.append(line.removesuffix(b"\r").decode().removeprefix("\ufeff"))
-        except UnicodeDecodeError:
-            raise UserError(f"{option} {path}: line {number} is no UTF-8: save the file as UTF-8") from None
-    return found
-
-
 def read_terms(*paths: Path) -> tuple[Term, ...]:
     """Terminology: a source term, a tab and a target term on each line; `#` begins a comment, blank lines are nothing.
 
@@ -179,11 +160,12 @@ def read_terms(*paths: Path) -> tuple[Term, ...]:
         paths: files that hold good together.
 
     Raises:
-        UserError: naming the line where one is of another form, or says something else than one before.
+        UserError: naming the line where one is no UTF-8, is of another form, or says something else than one before;
+            where a file cannot be read.
     """
     found: dict[tuple[bool, str], tuple[Term, Path, int]] = {}
     for path in paths:
-        for number, line in enumerate(read_lines(path, "--terminology"), 1):
+        for number, line in enumerate(read_lines(path), 1):
             if not line.strip() or line.lstrip().startswith("#"):
                 continue
             source, *targets = (" ".join(column.split()) for column in line.split("\t"))
