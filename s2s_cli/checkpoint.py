@@ -139,8 +139,7 @@ def save(
         for file, data in files.items():
             write_synced(aside / file, data)
         sync_folder(aside)
-        replaced = run.set_aside(final)  # from an earlier try at the same step: a rename cannot replace a folder
-        aside.rename(final)
+        replaced = run.replace(final, aside)
         sync_folder(run.checkpoints_path)
         if replaced:
             shutil.rmtree(replaced, ignore_errors=True)
@@ -153,10 +152,15 @@ def save(
 
 
 def prune(run: RunDirectory, keep: Sequence[Path]) -> None:
-    """Removes checkpoints but those in `keep`, and what crashed saves left."""
+    """Removes checkpoints but those in `keep`, and what was being saved or removed at a crash."""
     kept = {path.name for path in keep}
-    for path in run.checkpoints_path.iterdir():
-        if is_leftover(path) or (is_checkpoint(path) and path.name not in kept):
+    for path in sorted(run.checkpoints_path.iterdir()):
+        if is_checkpoint(path) and path.name not in kept:
+            gone = path.with_name(f".{path.name}.gone.tmp")  # under its own name it is always whole
+            shutil.rmtree(gone, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                shutil.rmtree(path.rename(gone), ignore_errors=True)
+        elif is_leftover(path):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -27,12 +27,15 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu`, `cuda`, `cuda:1` or `mps` means.
+    """The device that `auto`, `cpu`, `cuda`, `cuda:1` or `mps` means; a GPU that is named becomes the current one, on
+    which alone CUDA graphs are recorded.
 
     Raises:
         UserError: where it is unknown or not on this machine.
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if cuda:
+        torch.backends.cudnn.allow_tf32 = False  # its RNNs would take fp32 for less than it is
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
     kind = name.partition(":")[0]
@@ -48,6 +51,8 @@ def choose_device(name: str) -> torch.device:
         raise UserError(
             f"device {name}: this machine has {torch.cuda.device_count()} such devices, the first is cuda:0"
         )
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     return device
 
 
@@ -194,7 +199,7 @@ class FreedMemory:
 
     Tensors of ever other shapes leave gaps that no later one fills, ever more of them where the shapes are too many for
     `keep_programs`. To give them back takes about a second, most of it when the memory is taken again: done every 25
-    updates it costs a sixth of the speed. So an eighth of the machine's memory may lie in gaps.
+    updates it costs a sixth of the speed. So an eighth of the memory may lie in gaps, of all workers here together.
 
     Args:
         spare_bytes: how much may lie in gaps, beside half of what is in use.
@@ -202,7 +207,8 @@ class FreedMemory:
 
     def __init__(self, spare_bytes: int | None = None) -> None:
         self._in_use = 0
-        self._spare = memory() // 8 if spare_bytes is None else spare_bytes
+        workers_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self._spare = memory() // 8 // workers_here if spare_bytes is None else spare_bytes
 
     def watch(self) -> None:
         """To be called now and then; elsewhere than on glibc it does nothing."""

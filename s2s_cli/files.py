@@ -12,12 +12,14 @@ import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from s2s_cli.errors import RunFailed, S2SError, UserError
 
+CONTAINER_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where Linux says what a container may use: control groups of version 2, and of 1."""
 DISK_FAULTS = frozenset({errno.ENOSPC, errno.EIO, errno.EDQUOT})
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)  # for a pipe's writer; and no links
 
@@ -86,11 +88,15 @@ def _open_regular(path: Path) -> Iterator[tuple[BinaryIO, int]]:
 
 
 def memory() -> int:
-    """Bytes of the machine's memory; without limit where the system does not say."""
+    """Bytes of memory there are: the machine's, or those that a container is given; no limit where none is told."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
-        return sys.maxsize
+        found = sys.maxsize
+    for path in CONTAINER_MEMORY:
+        with suppress(OSError, ValueError):  # not there, or `max`
+            found = min(found, int(path.read_text(encoding="ascii")))
+    return found
 
 
 def matching(path: Path) -> list[Path]:

@@ -11,6 +11,7 @@ it, so that damage shows.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -189,8 +190,28 @@ class RunDirectory:
         """The checkpoints of training steps, oldest first."""
         return sorted(path for path in self.checkpoints_path.glob("step-*") if is_checkpoint(path))
 
-    def set_aside(self, checkpoint: Path) -> Path | None:
-        """Moves a checkpoint out of the way of one that replaces it; `restore` brings it back after a crash."""
+    def replace(self, checkpoint: Path, new: Path) -> Path | None:
+        """Puts a folder in a checkpoint's place; one that is there from an earlier try at the same step is moved aside,
+        from where `restore` brings it back after a crash.
+
+        Returns:
+            What was moved aside, if anything.
+
+        Raises:
+            OSError: where the disk refuses.
+        """
+        for last in (False, True):
+            replaced = self._set_aside(checkpoint)  # a rename cannot replace a folder
+            try:
+                new.rename(checkpoint)
+            except OSError as error:
+                if last or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            else:
+                break  # else a reader has just brought it back
+        return replaced
+
+    def _set_aside(self, checkpoint: Path) -> Path | None:
         if not checkpoint.exists():
             return None
         aside = self._aside(checkpoint)

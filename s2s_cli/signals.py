@@ -1,9 +1,10 @@
-"""SIGINT and SIGTERM: asked once, a command stops at the next good moment; asked twice, at once."""
+"""SIGINT and SIGTERM: asked once, a command stops at the next good moment; asked again, at once."""
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,6 +12,8 @@ from types import FrameType
 from s2s_cli.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ONE_WISH = 0.5
+"""Seconds within which a second signal means no more than the first: `timeout` and schedulers send two at once."""
 
 
 class StopRequest:
@@ -32,13 +35,15 @@ def stopped_by(number: int) -> Stopped:
 
 @contextmanager
 def stop_request(*, insistent: bool = True) -> Iterator[StopRequest]:
-    """Inside, a first signal is only noted; a second ends the process at once, where it is taken for `insistent`."""
-    request = StopRequest()
+    """Inside, a first signal is only noted; a later one ends the process at once, where it is taken for `insistent`."""
+    request, first = StopRequest(), 0.0
 
     def note(number: int, frame: FrameType | None) -> None:
-        if request.signal is not None and insistent:
+        nonlocal first
+        if request.signal is None:
+            request.signal, first = number, time.monotonic()
+        elif insistent and time.monotonic() - first > ONE_WISH:
             os._exit(128 + number)
-        request.signal = number
 
     before = {number: signal.signal(number, note) for number in SIGNALS}
     try:

@@ -474,7 +474,46 @@ def test_a_pointer_that_cannot_be_written_keeps_what_it_had(
     assert [item.name for item in run.path.iterdir() if item.name.startswith(".")] == []
 
 
+def test_a_reader_that_brings_back_what_is_being_replaced_hinders_no_save(
+    run: RunDirectory, save_step: Saver, opened: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.point("last", save_step(1))
+    set_aside, read = RunDirectory._set_aside, []
+
+    def and_read(self: RunDirectory, checkpoint: Path) -> Path | None:
+        aside = set_aside(self, checkpoint)
+        if not read:
+            read.append(RunDirectory(self.path).pointer("last"))
+        return aside
+
+    monkeypatch.setattr(RunDirectory, "_set_aside", and_read)
+    path = save_step(1, mark=100)
+    assert read == [path]
+    assert mark_of(opened(path)) == 100
+    assert [item.name for item in run.checkpoints_path.iterdir()] == [path.name]
+
+
 # --- which are kept
+
+
+def test_whatever_fails_in_pruning_no_checkpoint_is_half(
+    run: RunDirectory, save_step: Saver, opened: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [save_step(step) for step in (1, 2, 3)]
+
+    def half(path: Path, **names: Any) -> None:
+        if path.is_dir():
+            next(path.iterdir()).unlink()
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.shutil, "rmtree", half)
+        with pytest.raises(Killed):
+            prune(run, steps[-1:])
+    for path in run.checkpoints():
+        assert mark_of(opened(path)) == int(path.name[-8:])
+    prune(run, steps[-1:])
+    assert list(run.checkpoints_path.iterdir()) == steps[-1:]
 
 
 def test_prune_keeps_what_it_is_told_to(run: RunDirectory) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from s2s_cli import device
+from s2s_cli import device, files
 from s2s_cli.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -42,6 +42,32 @@ def test_what_lies_in_gaps_is_given_back() -> None:
     full, freed, after, left = map(int, done.stdout.split())
     assert full - freed < 20, "freed blocks are kept"
     assert full - after > 0.9 * (800 - left)
+
+
+def test_memory_is_what_a_container_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit, other = tmp_path / "memory.max", tmp_path / "gone"
+    monkeypatch.setattr(files, "CONTAINER_MEMORY", (limit, other))
+    whole = files.memory()
+    for text, expected in (("max\n", whole), ("80000\n", 80_000)):
+        limit.write_text(text)
+        assert files.memory() == expected
+    assert device.FreedMemory()._spare == 10_000
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert device.FreedMemory()._spare == 2_500, "each of four workers"
+
+
+def test_a_gpu_that_is_named_becomes_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else graphs would be recorded on the first one, and hold nothing."""
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.backends.cudnn, "allow_tf32", True)
+        assert device.choose_device("cuda") == torch.device("cuda") and not current
+        assert not torch.backends.cudnn.allow_tf32, "fp32 means fp32"
+        assert device.choose_device("cuda:1") == torch.device("cuda:1")
+    assert current == [torch.device("cuda:1")]
 
 
 def test_bf16_is_refused_where_the_processor_has_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,6 +196,9 @@ def test_a_schedule_that_leaves_updates_without_effect_is_told(
     assert [row["lr"] for row in toy.metrics(tmp_path / "run") if "lr" in row][-1] == 0
     assert "ends at step 12, and" in told("short", training__schedule_steps=5, training__warmup_steps=12)
     assert "change nothing" not in told("low", training__schedule_steps=5, training__final_rate=0.1)
+    epochs = {"training__max_steps": None, "training__max_epochs": 3, "training__schedule_steps": 5}
+    assert told("epochs", **epochs).count("ends at step 5, and") == 1
+    assert "training.warmup_steps 30: the run ends at 20, before the rate" in told("warm", training__warmup_steps=30)
     plateau = {"training__schedule": "plateau", "training__patience": 2}
     assert "training.patience 2 ends the run before the rate is lowered" in told("plateau", **plateau)
     assert "before the rate" not in told("patient", **plateau, training__plateau_patience=1)
@@ -563,6 +566,49 @@ def test_a_run_killed_between_its_first_save_and_its_pointer_goes_on(tmp_path: P
     more = toy.s2s("train", "--config", path, "--set", "training.max_steps=30", cwd=tmp_path)
     assert more.returncode == 0, more.stderr.decode()
     assert b"goes on from step-00000020" in more.stderr
+
+
+def test_a_run_killed_in_its_first_save_keeps_what_it_goes_on_from(tmp_path: Path) -> None:
+    """Stopped before any validation, and killed before `last` was written: all there is, is that one checkpoint."""
+    with pytest.raises(Stopped):
+        train(tmp_path, "run", StopAfter(7))
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    (tmp_path / "run" / "last").unlink()
+    with pytest.raises(Stopped):
+        train(tmp_path, "run", StopAfter(1))
+    assert checkpoint.is_dir()
+    assert (tmp_path / "run" / "last").read_text() == f"{checkpoint.name}\n"
+    train(tmp_path, "run")
+    train(tmp_path, "whole")
+    assert_same_checkpoint(tmp_path / "whole", tmp_path / "run")
+
+
+def test_the_learning_curve_is_on_the_disk_before_a_checkpoint_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the power fails behind a save, no row is missing that the checkpoint takes for logged."""
+    happened: list[str] = []
+    sync, replace = os.fsync, RunDirectory.replace
+
+    def is_metrics(about: os.stat_result) -> bool:
+        path = tmp_path / "run" / "metrics.jsonl"
+        return path.exists() and os.path.samestat(path.stat(), about)
+
+    def synced(descriptor: int) -> None:
+        happened.append("logged" if is_metrics(os.fstat(descriptor)) else "")
+        sync(descriptor)
+
+    def replaced(self: RunDirectory, checkpoint: Path, new: Path) -> Path | None:
+        happened.append("saved")
+        return replace(self, checkpoint, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(RunDirectory, "replace", replaced)
+    train(tmp_path, "run")
+    saves = [at for at, what in enumerate(happened) if what == "saved"]
+    assert len(saves) == 2
+    for before, at in zip([0, *saves], saves, strict=False):
+        assert "logged" in happened[before:at]
 
 
 def test_an_update_skipped_at_the_end_of_an_epoch_does_not_skip_its_validation(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +25,15 @@ class MetricsLog:
         """
         with disk_explained(f"cannot write {self.path}"), open(self.path, "a", encoding="utf-8") as file:
             file.write(json.dumps(figures) + "\n")
+
+    def sync(self) -> None:
+        """Makes sure that what is written is on the disk, before a checkpoint that relies on it.
+
+        Raises:
+            RunFailed: where the disk refuses.
+        """
+        with disk_explained(f"cannot write {self.path}"), open(self.path, "ab") as file:
+            os.fsync(file.fileno())
 
     def rewind(self, step: int, validated_step: int) -> None:
         """Removes what was logged after the checkpoint of a step: it will be logged again.

@@ -47,6 +47,13 @@ SCHEDULES: dict[str, Callable[[int, TrainingConfig, int], float]] = {
 }
 
 
+def decay_end(config: TrainingConfig, horizon: int) -> int | None:
+    """The step at which the learning rate is zero, and remains so; None where it never is."""
+    if config.schedule not in ("linear", "cosine") or config.final_rate:
+        return None
+    return max(horizon, config.warmup_steps)
+
+
 def idle_settings(config: TrainingConfig, step: int, horizon: int) -> Iterator[str]:
     """What a schedule leaves without effect, in words.
 
@@ -55,11 +62,16 @@ def idle_settings(config: TrainingConfig, step: int, horizon: int) -> Iterator[s
         step: updates made so far.
         horizon: the steps that the schedule spans.
     """
-    end = max(horizon, config.warmup_steps)
-    if config.schedule in ("linear", "cosine") and not config.final_rate and (config.max_steps or step + 1) > end:
+    end = decay_end(config, horizon)
+    if end is not None and (config.max_steps or step + 1) > end:
         yield (
-            f"training.schedule {config.schedule} ends at step {end:,}, and updates after that change nothing: raise "
-            "schedule_steps or final_rate in a new run, which training.init_from starts from these weights"
+            f"training.schedule {config.schedule} ends at step {end:,}, and updates from there on change nothing: "
+            "raise schedule_steps or final_rate in a new run, which training.init_from starts from these weights"
+        )
+    if config.max_steps and config.max_steps < config.warmup_steps:
+        yield (
+            f"training.warmup_steps {config.warmup_steps:,}: the run ends at {config.max_steps:,}, before the rate has "
+            "risen to learning_rate: lower it"
         )
     if config.schedule == "plateau" and config.patience and config.patience <= config.plateau_patience:
         yield (

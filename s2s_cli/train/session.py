@@ -60,6 +60,7 @@ def train(config: Config, run_path: Path, observer: Observer, stop: StopRequest,
     run = RunDirectory(run_path)
     with joined(config.training.device, config.training.worker_timeout) as (workers, device), ExitStack() as held:
         if device.type == "cpu":
+            torch.set_num_threads(torch.get_num_threads())  # MKL then keeps to it, as after the first validation
             keep_freed_memory()
             keep_programs()
         with workers.together(), disk_explained(f"cannot write to {run.path}"):

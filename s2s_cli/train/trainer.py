@@ -30,6 +30,7 @@ from s2s_cli.train.optim import (
     WeightAverage,
     borrowed_weights,
     build_optimizer,
+    decay_end,
     idle_settings,
     learning_rate,
     load_optimizer,
@@ -72,6 +73,7 @@ class Trainer:
         self.progress = Progress(horizon=training.schedule_steps or training.max_steps or 1)
         self.metrics = MetricsLog(self.run.metrics_path)
         self.saved_step = -1
+        self.told: set[str] = set()
         self.freed = FreedMemory()
 
     # --- the loop
@@ -87,9 +89,7 @@ class Trainer:
             RunFailed: where the loss stays infinite, memory runs out or the disk refuses; the last checkpoint stands.
         """
         if not self.progress.finished(self.config, self.sampler.epoch):
-            idle = idle_settings(self.config.training, self.progress.step, self.progress.horizon)
-            for told in chain(self.config.model.idle_settings(), idle):
-                self.observer.warn(told)
+            self._tell_idle()
         with self.observer.training(), _memory_explained():
             while True:
                 signal = self._agree()
@@ -103,7 +103,17 @@ class Trainer:
                     return reason
                 if signal:
                     self._save_and_stop(signal)
+                if self.progress.step == decay_end(self.config.training, self.progress.horizon):
+                    self._tell_idle()
                 self._update()
+
+    def _tell_idle(self) -> None:
+        """What has no effect, each once."""
+        idle = idle_settings(self.config.training, self.progress.step, self.progress.horizon)
+        for told in chain(self.config.model.idle_settings(), idle):
+            if told not in self.told:
+                self.told.add(told)
+                self.observer.warn(told)
 
     def _agree(self) -> int:
         """The signal that any worker was stopped by, or 0; all take the first one's clock."""
@@ -223,7 +233,8 @@ class Trainer:
     def _average_last(self) -> None:
         """Averages the weights of the last checkpoints, once, and keeps that where it is better."""
         progress, wanted = self.progress, self.config.training.average_last
-        paths = self._validated()[-wanted:]
+        names = self.workers.of_first([path.name for path in self._validated()[-wanted:]])
+        paths = [self.run.checkpoints_path / name for name in names]
         if len(paths) < 2 or progress.averaged_step == progress.step:
             return
         models = []
@@ -288,6 +299,7 @@ class Trainer:
         }
         model = self.average.tensors if self.average else own
         self._refuse_what_is_no_number({**training, **self.average.tensors} if self.average else training)
+        self.metrics.sync()
         path = checkpoints.save(
             self.run, self._checkpoint_name(), self.config, self.parts.tokenizer, model, training, state
         )
@@ -363,7 +375,10 @@ class Trainer:
             self.workers.draw_apart(self.config.training.seed, self.progress.step)
         self.saved_step = self.progress.step
         with self.workers.together():
+            pass  # all have read what may be removed now
+        with self.workers.together():
             if self.workers.first:
+                self._point("last", saved.path)  # a kill may have come between the save and this
                 self._point_best()
                 self.metrics.rewind(self.progress.step, self.progress.validated_step)
 
