@@ -140,6 +140,7 @@ class ModelConfig(Section):
     def idle_settings(self) -> Iterator[str]:
         """Keys that were set and do nothing beside the others, in words."""
         fields = type(self).model_fields
+        seen = self.encoder_dropout if self.attention != "none" else 0
         needs = {
             "attention_size": (self.attention in (*BAHDANAU, *MULTI_HEAD, "luong-concat"), "attention bahdanau"),
             "attention_heads": (self.attention in MULTI_HEAD, "attention multi-head"),
@@ -147,7 +148,7 @@ class ModelConfig(Section):
             "attention_window": (self.attention_span != "global", "attention_span local-m or local-p"),
             "coverage_size": (self.coverage == "gru", "coverage gru"),
             "encoder_dropout": (self.attention != "none", "attention"),
-            "variational_dropout": (self.is_random, "dropout"),
+            "variational_dropout": (any((self.dropout, self.embedding_dropout, seen)), "dropout"),
         }
         for key, (used, need) in needs.items():
             value = getattr(self, key)

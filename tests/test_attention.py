@@ -149,6 +149,7 @@ def test_a_new_normed_scorer_scores_as_bahdanaus_does(encoded: Encoded) -> None:
     torch.manual_seed(1)
     plain = ATTENTIONS["bahdanau"](ModelConfig(attention="bahdanau"))
     normed = ATTENTIONS["bahdanau-normed"](ModelConfig(attention="bahdanau-normed"))
+    assert normed.gain.item() == pytest.approx(normed.scorer.weight.norm().item())
     gain = {"gain": plain.scorer.weight.detach().norm().view(1)}
     normed.load_state_dict({**plain.state_dict(), **gain})
     query_BQH, keys_BSA = torch.randn(2, 3, 512), torch.randn(2, 4, 512)

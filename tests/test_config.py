@@ -782,7 +782,8 @@ def by_schema(text: str) -> bool:
         ({"attention_window": 5}, {"attention_span": "local-p"}),
         ({"coverage_size": 20}, {"attention": "bahdanau", "coverage": "gru"}),
         ({"attention": "none", "encoder_dropout": 0.3}, {"attention": "luong-general"}),
-        ({"dropout": 0.0, "variational_dropout": True}, {"word_dropout": 0.1}),
+        ({"dropout": 0.0, "variational_dropout": True}, {"embedding_dropout": 0.1}),
+        ({"dropout": 0.0, "word_dropout": 0.1, "variational_dropout": True}, {"encoder_dropout": 0.1}),
     ],
 )
 def test_settings_of_the_model_that_do_nothing_are_told(settings: dict[str, Any], needed: dict[str, Any]) -> None:

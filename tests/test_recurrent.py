@@ -45,8 +45,9 @@ def reference_step(name: str, layer: Layer, x: Vector, state: tuple[Vector, ...]
     With layer normalization: Ba et al. 2016, each gate by itself, and an LSTM's cell where it comes out.
     """
     weights = {key.removesuffix("_l0"): tensor.tolist() for key, tensor in layer.rnn.named_parameters()}
-    from_x = affine(weights["weight_ih"], x, weights["bias_ih"])
-    from_h = affine(weights["weight_hh"], state[0], weights["bias_hh"])
+    none = [0.0] * len(weights["weight_ih"])  # a norm has its bias behind it
+    from_x = affine(weights["weight_ih"], x, weights.get("bias_ih", none))
+    from_h = affine(weights["weight_hh"], state[0], weights.get("bias_hh", none))
     units = range(HIDDEN)
     if layer.normalized:
         from_x, from_h = normalized(from_x, layer.input_norm), normalized(from_h, layer.recur_norm)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from s2s_cli.config import BAHDANAU, DecoderConfig, EncoderConfig, ModelConfig
 from s2s_cli.data.batches import Batch
 from s2s_cli.data.tokenizer import Tokenizer
+from s2s_cli.model import seq2seq as module
 from s2s_cli.model.attention import ATTENTIONS
 from s2s_cli.model.decoder import INITIAL_STATES
 from s2s_cli.model.interface import DecoderState, Encoded, Memory
@@ -167,8 +168,8 @@ def normed_cell(
 
     def step(x: Tensor, state: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
         h, *rest = state if isinstance(state, tuple) else (state,)
-        mine = norm(x @ weight_ih.t() + weights["bias_ih_l0"], layer.input_norm).split(HIDDEN, dim=1)
-        own = norm(h @ weights["weight_hh_l0"].t() + weights["bias_hh_l0"], layer.recur_norm).split(HIDDEN, dim=1)
+        mine = norm(x @ weight_ih.t(), layer.input_norm).split(HIDDEN, dim=1)
+        own = norm(h @ weights["weight_hh_l0"].t(), layer.recur_norm).split(HIDDEN, dim=1)
         if len(mine) == 1:
             return torch.tanh(mine[0] + own[0])
         if len(mine) == 3:
@@ -541,6 +542,44 @@ def test_variational_dropout_has_one_mask_for_all_positions(make_model: Callable
             readout_BTR, _ = model.train()(same)
             spread = (readout_BTR[2:3, 1:] - readout_BTR[2:3, :1]).abs().max().item()
             assert (spread < 1e-5) == shared, (feeding, shared, spread)
+
+
+@pytest.mark.parametrize("feeding", [True, False])
+def test_each_dropout_is_of_what_its_key_says(
+    feeding: bool, make_model: Callable[..., Seq2Seq], batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the shares of zeros in what is read: by the layers, and by the output."""
+
+    def zeros(**rates: float) -> dict[str, float]:
+        model, found = make_model(small("lstm", "luong-dot", feeding, **rates)).train(), {}
+
+        def watch(name: str, reader: nn.Module) -> None:
+            def share(_: nn.Module, read: tuple[Tensor, ...]) -> None:
+                found.setdefault(name, []).append((read[0] == 0).float().mean().item())
+
+            reader.register_forward_pre_hook(share)
+
+        def output(readout_NR: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+            found["output"] = [(readout_NR == 0).float().mean().item()]
+            return cross_entropy(readout_NR, *rest)
+
+        monkeypatch.setattr(module, "linear_cross_entropy", output)
+        watch("first of the encoder", model.encoder.layers[0][0])
+        watch("second of the encoder", model.encoder.layers[1][1])
+        second = model.decoder.layers[1]
+        watch("second of the decoder", second.input if feeding else second)
+        for row in [*range(len(batch.src_BS))] * 20:
+            model.losses(single(batch, row))
+        return {name: sum(shares) / len(shares) for name, shares in found.items()}
+
+    cross_entropy, half = module.linear_cross_entropy, pytest.approx(0.5, abs=0.15)
+    states = zeros(dropout=0.5, embedding_dropout=0.0)
+    assert states.pop("first of the encoder") == 0
+    assert set(states) == {"second of the encoder", "second of the decoder", "output"}
+    assert all(share == half for share in states.values()), states
+    embeddings = zeros(dropout=0.0, embedding_dropout=0.5)
+    assert embeddings.pop("first of the encoder") == half
+    assert not any(embeddings.values())
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -23,7 +23,7 @@ from s2s_cli.model.linear import StepLinear, deferred
 
 
 class GateNorm(nn.Module):
-    """Layer normalization (Ba et al. 2016) of each gate by itself (Chen et al. 2018, section 4.1)."""
+    """Layer normalization (Ba et al. 2016, equation 4) of each gate by itself (Chen et al. 2018, section 4.1)."""
 
     def __init__(self, size: int, hidden_size: int) -> None:
         super().__init__()
@@ -46,7 +46,8 @@ class Layer(nn.Module):
         self, input_size: int, hidden_size: int, *, layer_norm: bool = False, recurrent_dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.rnn = self.module(input_size, hidden_size, batch_first=True)  # type: ignore[call-arg,arg-type]
+        biased = not layer_norm  # there the norms have biases, behind them
+        self.rnn = self.module(input_size, hidden_size, bias=biased, batch_first=True)  # type: ignore[call-arg,arg-type]
         for name, parameter in self.rnn.named_parameters():
             if name.startswith("bias"):
                 nn.init.zeros_(parameter)
@@ -54,10 +55,11 @@ class Layer(nn.Module):
                 start = nn.init.xavier_uniform_ if name.startswith("weight_ih") else nn.init.orthogonal_
                 for gate in torch.split(parameter.data, hidden_size):
                     start(gate)
-        # The same weights for single steps: W x + b, to be computed in bulk where x is known, and U h + b.
+        # The same weights for single steps: W x + b, to be computed in bulk where x is known, and U h + b (normalized:
+        # without b).
         weights = dict(self.rnn.named_parameters())
-        self.input = tied(input_size, weights["weight_ih_l0"], weights["bias_ih_l0"])
-        self.recur = tied(hidden_size, weights["weight_hh_l0"], weights["bias_hh_l0"])
+        self.input = tied(input_size, weights["weight_ih_l0"], weights.get("bias_ih_l0"))
+        self.recur = tied(hidden_size, weights["weight_hh_l0"], weights.get("bias_hh_l0"))
         self.recurrent_dropout = Dropout(recurrent_dropout, variational=True)
         self.normalized = layer_norm
         if layer_norm:
@@ -170,10 +172,12 @@ class LSTM(Layer):
 CELLS: dict[str, type[Layer]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
 
 
-def tied(width: int, weight: nn.Parameter, bias: nn.Parameter) -> StepLinear:
+def tied(width: int, weight: nn.Parameter, bias: nn.Parameter | None) -> StepLinear:
     """A linear layer of another module's weights."""
-    linear = StepLinear(width, len(weight))
-    linear.weight, linear.bias = weight, bias
+    linear = StepLinear(width, len(weight), bias=bias is not None)
+    linear.weight = weight
+    if bias is not None:
+        linear.bias = bias
     return linear
 
 
