@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from s2s_cli.config_decoding import DecodingConfig as DecodingConfig
 from s2s_cli.config_model import BAHDANAU as BAHDANAU
@@ -67,6 +67,13 @@ class ParallelText(Section):
     """File of target sentences, line by line the translations of `source`."""
     tsv: File | None = None
     """One file of both, instead of `source` and `target`."""
+
+    @field_validator("name")
+    @classmethod
+    def _printable(cls, name: str) -> str:
+        if not name.isprintable():
+            raise ValueError("must be printable characters in one line")
+        return name
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:

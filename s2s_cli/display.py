@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from s2s_cli.errors import printable
 from s2s_cli.files import write_result
 
 if TYPE_CHECKING:  # what shows no scores needs no numpy
@@ -156,6 +157,7 @@ def _with_interval(score: Score) -> str:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], plain: bool) -> None:
     """A table on standard output: with lines on a terminal, else (or where it shall be plain) columns of text."""
+    header, *rows = [[*map(printable, row)] for row in (header, *rows)]
     if sys.stdout.isatty() and not plain:
         table = Table(*header)
         for row in rows:

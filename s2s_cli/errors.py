@@ -13,6 +13,11 @@ GATE_MISSED = 1
 INTERNAL_ERROR = 70
 
 
+def printable(text: str) -> str:
+    """A name from the disk, or from a stranger: what a terminal or a CI would obey is not handed on."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 class S2SError(Exception):
     """An end that was foreseen: its text is shown to the user, without a traceback."""
 

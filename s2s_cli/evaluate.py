@@ -176,13 +176,13 @@ def resampling_seed() -> int | None:
     """The seed of sacreBLEU's resamples, which it takes from the environment; None draws one anew.
 
     Raises:
-        UserError: where it is neither a whole number nor `none`.
+        UserError: where it is neither a whole number from 1 on nor `none`.
     """
     given = os.environ.get("SACREBLEU_SEED", "12345")
     if given.lower() == "none":
         return None
-    if not given.isdecimal():
-        raise UserError(f"SACREBLEU_SEED {given}: must be a whole number from 0 on, or none")
+    if not given.isdecimal() or not int(given):  # sacreBLEU's paired tests take 0 for none
+        raise UserError(f"SACREBLEU_SEED {given}: must be a whole number from 1 on, or none")
     return int(given)
 
 

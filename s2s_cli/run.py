@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -343,6 +344,22 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
+        if isinstance(row, dict) and isinstance(row.get("step"), int) and figure(row["step"]) is not None:
             found.append(row)
     return found
+
+
+def figure(value: object) -> float | None:
+    """A finite number of a `metrics.jsonl`, where it is one: anybody may have written the file."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    try:
+        return float(value) if is_number and math.isfinite(value) else None  # type: ignore[arg-type]
+    except OverflowError:
+        return None
+
+
+def figures(value: object) -> dict[str, float]:
+    """The same of what holds figures by name; empty where it does not."""
+    if not isinstance(value, dict):
+        return {}
+    return {str(name): number for name, given in value.items() if (number := figure(given)) is not None}

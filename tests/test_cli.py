@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import toy
@@ -19,6 +20,7 @@ import yaml
 
 import s2s_cli
 from s2s_cli.config_file import dump_config, load_config, schema
+from s2s_cli.errors import UserError
 from s2s_cli.score.system import ModelSystem
 from s2s_cli.translate.code import translating_code
 
@@ -182,6 +184,11 @@ def test_the_same_model_on_the_same_text_is_not_translated_twice(trained: Path, 
         os.truncate(weights, 10)
     done = toy.s2s("evaluate", "--model", tmp_path / "damaged", cwd=trained, **cache)
     assert done.returncode == 2, "what is kept does not stand for damaged weights"
+    computed = ModelSystem(trained / "runs" / "toy", None, print)._computed
+    before = computed()
+    for where in ("torch.__version__", "sentencepiece.__version__"):  # nor for what another release would say
+        with patch(where, "another"):
+            assert computed() != before
     nowhere = toy.s2s("evaluate", cwd=trained, S2S_CACHE="/dev/null/x")
     assert nowhere.returncode == 0
     assert nowhere.stderr == b""
@@ -196,7 +203,28 @@ def test_a_ceiling_judges_the_loss_of_a_model(trained: Path, tmp_path: Path) -> 
         assert scores[metric]["low"] < scores[metric]["value"] < scores[metric]["high"]
     assert b"passed: loss" in done.stdout
     assert b"MISSED: perplexity" in done.stdout
-    assert b"nats|per:piece|tokenizer:" in done.stdout
+    assert b"nrefs:1|per:piece|tokenizer:" in done.stdout
+
+
+def test_a_model_is_no_baseline_of_itself(trained: Path) -> None:
+    for options in ((), ("--beam", 1), ("--model", "runs/toy")):
+        done = toy.s2s("evaluate", *options, "--baseline", "runs/toy", "--fail-on", "regression", cwd=trained)
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert b"this is the model itself" in done.stderr and done.stderr.count(b"\n") == 1
+
+
+def test_names_of_a_stranger_are_obeyed_by_nobody(trained: Path, tmp_path: Path) -> None:
+    """Neither by a terminal nor by GitHub, which takes lines that begin with two colons for commands."""
+    shutil.copytree(trained / "runs" / "toy", tmp_path / "x\n::stop-commands::y\x1b[2J")
+    (model,) = tmp_path.iterdir()
+    for _ in range(2):  # the second takes what is kept, and says so
+        done = toy.s2s("evaluate", "--model", model, "--details", cwd=trained, S2S_CACHE=str(tmp_path / "cache"))
+        assert done.returncode == 0, done.stderr.decode()
+        for stream in (done.stdout, done.stderr):
+            assert b"\x1b" not in stream
+            assert not [line for line in stream.splitlines() if line.startswith(b"::")]
+    with pytest.raises(UserError, match=r"data\.test.*name: must be printable"):
+        load_config(toy.write_config(tmp_path, data__test=[{"name": "a\nb", "source": "s", "target": "t"}]))
 
 
 def test_a_run_is_a_baseline_and_several_test_sets_are_scored_at_once(trained: Path, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_the_interval_of_a_mean_comes_from_the_resamples_of_sacrebleu() -> None:
 def test_a_seed_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SACREBLEU_SEED", "None")
     assert resampling_seed() is None
-    for seed in ("x", "-1", "1.5", ""):
+    for seed in ("x", "-1", "1.5", "", "0"):  # sacreBLEU takes 0 for none, but calls it 0
         monkeypatch.setenv("SACREBLEU_SEED", seed)
         with pytest.raises(UserError, match="SACREBLEU_SEED"):
             resampling_seed()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 from sacrebleu.dataset import DATASETS
@@ -21,6 +22,8 @@ from test_evaluate import CHINESE, ENGLISH, scores_of, third
 
 from s2s_cli.cli import main as cli
 from s2s_cli.config import EvaluationConfig
+from s2s_cli.errors import Stopped
+from s2s_cli.score.testset import from_sacrebleu
 
 Evaluate = Callable[..., tuple[int, str, str]]
 
@@ -489,3 +492,31 @@ def test_a_baseline_from_another_source_is_refused(evaluate: Evaluate, tmp_path:
     assert evaluate("--source", "src", "--baseline", "before.json")[0] == 0
     code, out, err = evaluate("--source", "other", "--baseline", "before.json")
     assert (code, out) == (2, "") and "translated another source" in err
+
+
+def test_test_sets_that_share_references_each_find_their_own_baseline(evaluate: Evaluate, tmp_path: Path) -> None:
+    """As a clean and a noisy source of one translation."""
+    before: dict[str, Any] = {"evaluations": []}
+    for name, lines in (("clean", ENGLISH[0]), ("noisy", ENGLISH[1])):
+        (tmp_path / name).write_text("".join(f"{name} {number}\n" for number in range(len(lines))))
+        (tmp_path / "out").write_text("".join(f"{line}\n" for line in lines))
+        options = ("--hypothesis", "out", "--source", name, "--reference", "ref", "--json", "one.json")
+        assert evaluate(*options, files=())[0] == 0
+        found = json.loads((tmp_path / "one.json").read_text(encoding="utf-8"))
+        before = {**found, "evaluations": before["evaluations"] + found["evaluations"]}
+    (tmp_path / "before.json").write_text(json.dumps(before))
+    for name, lines in (("clean", ENGLISH[0]), ("noisy", ENGLISH[1])):
+        (tmp_path / "out").write_text("".join(f"{line}\n" for line in lines))
+        options = ("--hypothesis", "out", "--source", name, "--reference", "ref", "--baseline", "before.json")
+        code, out, err = evaluate(*options, "--json", "-", files=())
+        assert code == 0, err
+        assert [one["gain"] for one in json.loads(out)["evaluations"][1]["comparisons"]] == [0, 0]
+
+
+def test_who_is_stopped_while_a_test_set_is_fetched_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> None:
+        raise Stopped("stopped", signal.SIGTERM)
+
+    monkeypatch.setattr(type(DATASETS["wmt17"]), "get_source_file", stopped)
+    with pytest.raises(Stopped):
+        from_sacrebleu("wmt17", "en-de", print)

@@ -85,6 +85,18 @@ def test_an_attention_map_shows_every_weight() -> None:
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "c", "</s>"]
 
 
+def test_metrics_of_a_stranger_are_drawn_as_far_as_they_are_numbers(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"step": 1, "loss": 10**400, "scores": {"bleu": "high", "chrf": 10**400, "ter": True}},
+        {"step": 2, "loss": 2.0, "scores": [1, 2]},
+        {"step": 3, "loss": True, "scores": {"loss": 1.5, "bleu": 30}},
+    ]
+    losses, scores = plots.learning_curve(rows).axes
+    assert [line.get_xydata()[-1].tolist() for line in losses.lines] == [[2, 2.0], [3, 1.5]]
+    assert [line.get_label() for line in scores.lines] == ["bleu"]
+    plots.save(plots.learning_curve(rows), tmp_path / "a.png")
+
+
 def test_a_map_of_many_positions_is_bounded_and_its_names_do_not_cover_one_another() -> None:
     found = AttentionMap(tuple(map(str, range(1000))), ("a", "</s>"), torch.full((2, 1000), 0.001))
     figure = plots.attention(found)

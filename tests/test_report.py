@@ -126,6 +126,18 @@ def test_recall_by_position_sees_where_words_are_lost() -> None:
     assert [group.scores["recall"].value for group in found.groups] == [100, 100, 100, 0, 0]
     assert [group.count for group in found.groups] == [6] * 5
     assert by_position([[], []], [["a"], []]).groups == ()
+    endless = by_position([["a", "b", "c", "d", "e"]], [["a", *["b"] * 999]])  # what ran away counts, too
+    assert [group.scores["recall"].value for group in endless.groups] == [100, 100, 0, 0, 0]
+
+
+def test_a_long_learning_curve_is_thinned_but_for_its_validations() -> None:
+    lines: list[dict[str, Any]] = [{"step": step, "loss": 1.0} for step in range(100_000)]
+    lines += [{"step": step, "scores": {"bleu": 30.0}} for step in range(0, 100_000, 50)]
+    test = TestSet("news", (REFERENCES,), ("ref",), SOURCES)
+    found = Evaluation("mine", test, REFERENCES, compute_scores(REFERENCES, test.references, CONFIG))
+    text = render(Outcome((found,)), [details(test, REFERENCES)], lines)
+    assert text.count('"bleu": 30.0') == 2000
+    assert 900 < text.count('"loss": 1.0') <= 1100
 
 
 def test_the_scripts_of_the_page_never_make_markup_of_text() -> None:
@@ -140,4 +152,4 @@ def test_numbers_that_are_none_do_not_break_the_page() -> None:
     text = render(Outcome((found,)), [details(test, REFERENCES)], [{"step": 1, "loss": float("nan")}])
     parsed = Scripts()
     parsed.feed(text)
-    assert json.loads(parsed.texts[1], parse_constant=pytest.fail)["curve"] == [{"step": 1, "loss": None}]
+    assert json.loads(parsed.texts[1], parse_constant=pytest.fail)["curve"] == []

@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,22 @@ def test_text_is_scored_as_evaluate_does(trained: Path, tmp_path: Path) -> None:
         assert float(value) == pytest.approx(expected, abs=2e-4)
         assert tokens.split()[-1].startswith("</s>:")
         assert links
+
+
+def test_a_source_of_several_lines_is_scored_as_it_was_translated(trained: Path, tmp_path: Path) -> None:
+    """With a tokenizer that keeps what it is given, a line feed would be unknown."""
+    settings = toy.config(tokenizer__normalization="identity", training__max_steps=5)
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "identity.yaml").write_text(json.dumps(settings), encoding="utf-8")
+    assert toy.s2s("train", "--config", "identity.yaml", cwd=tmp_path).returncode == 0
+    line = json.dumps({"source": "copy a\nb"}).encode()
+    options = ("-m", "runs/identity", "--format", "jsonl", "--scores")
+    done = toy.s2s("translate", *options, cwd=tmp_path, stdin=line + b"\n")
+    assert done.returncode == 0, done.stderr.decode()
+    (tmp_path / "out.jsonl").write_bytes(done.stdout)
+    scored = toy.s2s("score", "--target", "out.jsonl", "-m", "runs/identity", cwd=tmp_path)
+    assert scored.returncode == 0, scored.stderr.decode()
+    assert float(scored.stdout) == pytest.approx(json.loads(done.stdout)["log_probability"], abs=2e-3)
 
 
 def test_the_total_does_not_stand_among_the_scores(trained: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -13,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from s2s_cli.config import Config, better
 from s2s_cli.errors import Damaged
 from s2s_cli.manifest import STATE, Manifest
-from s2s_cli.run import RunDirectory, read_metrics
+from s2s_cli.run import RunDirectory, figure, figures, read_metrics
 from s2s_cli.train.progress import Progress
 
 STATES = {
@@ -113,7 +112,7 @@ def read_history(run: RunDirectory, config: Config, last: Manifest | None) -> Hi
     saved = _read_state(last) if last else _Saved()
     progress = saved.progress
     validations = tuple(_validations(rows))
-    epochs = max((epoch for row in rows if (epoch := _number(row.get("epoch"))) is not None), default=None)
+    epochs = max((epoch for row in rows if (epoch := figure(row.get("epoch"))) is not None), default=None)
     if progress is None:
         best, step = _best(config.monitor, validations), int(last.path.name.rpartition("-")[2]) if last else None
     else:
@@ -159,8 +158,7 @@ def _state(run: RunDirectory, last: Manifest | None, saved: _Saved, reason: str 
 def _validations(rows: Iterable[Mapping[str, Any]]) -> Iterable[Validation]:
     for row in rows:
         if isinstance(row.get("scores"), dict):
-            scores = {name: value for name, found in row["scores"].items() if (value := _number(found)) is not None}
-            yield Validation(row["step"], _number(row.get("epoch")), scores)
+            yield Validation(row["step"], figure(row.get("epoch")), figures(row["scores"]))
 
 
 def _best(monitor: str, validations: Iterable[Validation]) -> float | None:
@@ -170,12 +168,3 @@ def _best(monitor: str, validations: Iterable[Validation]) -> float | None:
         if value is not None and better(monitor, value, best):
             best = value
     return best
-
-
-def _number(value: object) -> float | None:
-    """A finite number, where it is one: anybody may have written the file."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    try:
-        return float(value) if is_number and math.isfinite(value) else None  # type: ignore[arg-type]
-    except OverflowError:
-        return None

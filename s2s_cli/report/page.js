@@ -66,10 +66,12 @@
     const points = lines.flatMap((line) => line.points);
     const values = points.flatMap((point) => [point.y, point.low ?? point.y, point.high ?? point.y]);
     const xs = points.map((point) => point.x);
-    const [x0, x1] = labels ? [-0.5, labels.length - 0.5] : [Math.min(...xs), Math.max(...xs)];
-    let y0 = Math.min(...values), y1 = Math.max(...values);
+    const least = (found) => found.reduce((one, other) => Math.min(one, other), Infinity);
+    const most = (found) => found.reduce((one, other) => Math.max(one, other), -Infinity);
+    const [x0, x1] = labels ? [-0.5, labels.length - 0.5] : [least(xs), most(xs)];
+    let y0 = least(values), y1 = most(values);
     const margin = (y1 - y0) * 0.06 || 1;
-    y0 = Math.max(Math.min(...values) >= 0 ? 0 : -Infinity, y0 - margin); y1 += margin;
+    y0 = Math.max(y0 >= 0 ? 0 : -Infinity, y0 - margin); y1 += margin;
     const px = (x) => left + ((x - x0) / (x1 - x0 || 1)) * (width - left - right);
     const py = (y) => height - bottom - ((y - y0) / (y1 - y0)) * (height - top - bottom);
     const drawn = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title });
@@ -297,6 +299,6 @@
   byId("system").addEventListener("change", (event) => { state.system = Number(event.target.value); drawSentences(); drawDetail(); });
   byId("search").addEventListener("input", (event) => { Object.assign(state, { search: event.target.value, limit: PAGE }); drawSentences(); });
   byId("more").addEventListener("click", () => { state.limit += PAGE; drawSentences(); });
-  drawCurve();
   draw();
+  drawCurve();
 })();

@@ -16,11 +16,13 @@ from importlib.resources import files
 from typing import Any
 
 from s2s_cli import __version__
+from s2s_cli.run import figure, figures
 from s2s_cli.score.analysis import Details
 from s2s_cli.score.result import Evaluation, Outcome
 from s2s_cli.score.system import AttentionMap
 from s2s_cli.score.testset import TestSet
 
+MOST_LOSSES = 1000
 _ESCAPES = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
@@ -39,7 +41,7 @@ def render(outcome: Outcome, details: Sequence[Details], curve: Sequence[Mapping
         "s2s": __version__,
         "passed": outcome.passed,
         "judged": bool(outcome.gates),
-        "curve": [dict(line) for line in curve],
+        "curve": _curve(curve),
         "tests": [
             {
                 "name": name,
@@ -63,6 +65,13 @@ def render(outcome: Outcome, details: Sequence[Details], curve: Sequence[Mapping
         before, after = page.split(f"@{name}@")
         page = f"{before}{text}{after}"
     return page
+
+
+def _curve(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """All validations of a learning curve, and of its losses as many as can be told apart."""
+    validated = [{"step": line["step"], "scores": figures(line["scores"])} for line in lines if "scores" in line]
+    trained = [{"step": line["step"], "loss": loss} for line in lines if (loss := figure(line.get("loss"))) is not None]
+    return [*trained[:: max(1, len(trained) // MOST_LOSSES)], *validated]
 
 
 def _shown(test: TestSet) -> list[str] | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2s_cli.errors import UserError
+from s2s_cli.run import figure, figures
 from s2s_cli.score.analysis import Breakdown
 from s2s_cli.score.system import AttentionMap
 
@@ -58,23 +59,23 @@ def learning_curve(lines: Sequence[Mapping[str, Any]], name: str = "") -> Figure
     """
     if not lines:
         raise UserError("nothing to draw: the run has no metrics.jsonl, or an empty one")
-    figure = empty(8, 3.4)
-    losses, scores = figure.subplots(1, 2)
-    validated = [line for line in lines if isinstance(line.get("scores"), dict)]
-    trained = [(line["step"], line["loss"]) for line in lines if isinstance(line.get("loss"), int | float)]
+    drawn = empty(8, 3.4)
+    losses, scores = drawn.subplots(1, 2)
+    validated = [(line["step"], figures(line["scores"])) for line in lines if "scores" in line]
+    trained = [(line["step"], loss) for line in lines if (loss := figure(line.get("loss"))) is not None]
     _line(losses, "training", trained, 0, "")
-    _line(losses, "validation", [(line["step"], line["scores"].get("loss", math.nan)) for line in validated], 1)
-    metrics = dict.fromkeys(name for line in validated for name in line["scores"])
+    _line(losses, "validation", [(step, found.get("loss", math.nan)) for step, found in validated], 1)
+    metrics = dict.fromkeys(name for _, found in validated for name in found)
     for index, metric in enumerate(metric for metric in metrics if metric not in ("loss", "perplexity")):
-        _line(scores, metric, [(line["step"], line["scores"].get(metric, math.nan)) for line in validated], index)
+        _line(scores, metric, [(step, found.get(metric, math.nan)) for step, found in validated], index)
     for axes, title in ((losses, "loss, nats a piece"), (scores, "validation scores")):
         axes.set(xlabel="updates", title=title)
         if axes.lines:
             axes.legend()
         else:
             axes.text(0.5, 0.5, "none yet", ha="center", transform=axes.transAxes)
-    figure.suptitle(name)
-    return figure
+    drawn.suptitle(name)
+    return drawn
 
 
 def by_group(systems: Mapping[str, Breakdown], metric: str | None = None) -> Figure:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from s2s_cli.config import Config, DecodingConfig, ParallelText
 from s2s_cli.display import print_table
+from s2s_cli.errors import printable
 from s2s_cli.info.history import STATES, History
 from s2s_cli.info.listing import Listed
 from s2s_cli.run import FORMAT
@@ -34,7 +35,7 @@ def print_runs(runs: Sequence[Listed], plain: bool) -> None:
     _print(("run", "state", "step", "best", "parameters", "saved"), rows, plain)
     for run in runs:
         if run.damage:
-            print(_printable(f"damaged: {run.damage}"))
+            print(printable(f"damaged: {run.damage}"))
 
 
 def print_run(run: Description, plain: bool) -> None:
@@ -177,12 +178,7 @@ def _bars(values: Sequence[float]) -> str:
 
 
 def _print(header: Row, rows: Sequence[Row], plain: bool) -> None:
-    print_table([*map(_printable, header)], [[*map(_printable, row)] for row in rows], plain)
-
-
-def _printable(text: str) -> str:
-    """Names come from the disk: what a terminal would obey is not handed on."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+    print_table(header, rows, plain)
 
 
 def _count(number: int | None) -> str:

@@ -118,12 +118,12 @@ def by_position(references: Sequence[Words], translations: Sequence[Words]) -> B
     """The share of reference words that the translation has in their order, by where in the sentence they stand."""
     found, words = [0] * PARTS, [0] * PARTS
     for wanted, given in zip(references, translations, strict=True):
-        if max(len(wanted), len(given)) > _MOST_WORDS:
+        if len(wanted) > _MOST_WORDS:
             continue
         parts = [index * PARTS // len(wanted) for index in range(len(wanted))]
         for part in parts:
             words[part] += 1
-        for block in SequenceMatcher(None, wanted, given, autojunk=False).get_matching_blocks():
+        for block in SequenceMatcher(None, wanted, given[:_MOST_WORDS], autojunk=False).get_matching_blocks():
             for part in parts[block.a : block.a + block.size]:
                 found[part] += 1
     names = [f"{100 * part // PARTS} to {100 * (part + 1) // PARTS} %" for part in range(PARTS)]

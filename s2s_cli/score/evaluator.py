@@ -86,6 +86,9 @@ class Evaluator:
                 say(f"{test.name} has over {MOST_RESAMPLED:,} lines: no intervals, which would need too much memory")
         self.systems = self._systems()
         self.baseline = find_baseline(request.baseline, self._load) if request.baseline else None
+        for system in self.systems:
+            if isinstance(system, ModelSystem) and isinstance(self.baseline, ModelSystem):
+                _refuse_itself(system, self.baseline)
         if isinstance(self.baseline, TranslationFile) and len(self.tests) > 1:
             raise UserError(
                 f"--baseline {request.baseline}: one file cannot hold the translations of {len(self.tests)} test sets: "
@@ -187,6 +190,15 @@ class Evaluator:
             compare(found.translations, baseline.translations, found.test.references, self.settings) if baseline else ()
         )
         return replace(found, comparisons=comparisons, gates=judge(found.scores, comparisons, self.conditions))
+
+
+def _refuse_itself(system: ModelSystem, baseline: ModelSystem) -> None:
+    """--set and --beam are for both, so that there is no difference to judge."""
+    if system.checkpoint.resolve() == baseline.checkpoint.resolve():
+        raise UserError(
+            f"--baseline {baseline.run.path}: this is the model itself, which is never worse: name another run, or "
+            "what `s2s evaluate --json FILE` wrote (of another search, for example)"
+        )
 
 
 def _settings(request: Request, evaluation: EvaluationConfig) -> EvaluationConfig:

@@ -175,7 +175,9 @@ def _entries(pairs: Sequence[_Pair], target: Vocabulary) -> list[Entry]:
                     f"{pair.where}: its tokens do not spell its translation, as if they were another one's: leave out "
                     "`tokens`, and the text is tokenized anew"
                 )
-        source = pair.source.translate(REPAIRS) if isinstance(pair.source, str) else pair.source
+        source = pair.source
+        if isinstance(source, str):  # as it is read to be translated
+            source = source.replace("\r\n", "\n").translate(REPAIRS).replace("\n", " ")
         entries.append(Entry(source, target=tuple(ids)))
     return entries
 

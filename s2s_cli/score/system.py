@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
+import sentencepiece
+import torch
 from torch import Tensor
 
 from s2s_cli import __version__
@@ -20,9 +22,10 @@ from s2s_cli.config_file import change_decoding
 from s2s_cli.data.corpus import TEXT, Source, read_lines
 from s2s_cli.data.features import Vectors
 from s2s_cli.data.tokenizer import fingerprint
+from s2s_cli.device import choose_precision
 from s2s_cli.dispatch import Dispatcher
 from s2s_cli.distributed import own_device
-from s2s_cli.errors import UserError
+from s2s_cli.errors import UserError, printable
 from s2s_cli.evaluate import Score, mean_interval
 from s2s_cli.forced import attention_maps, losses, mean_loss, perplexity
 from s2s_cli.run import find_model, read_metrics
@@ -103,21 +106,24 @@ class EarlierEvaluation:
 
     def _of(self, test: TestSet) -> dict[str, Any]:
         found = [item for item in self._found if item["references_sha256"] == test.fingerprint]
-        if len(found) > 1:
-            raise UserError(
-                f"{self.path}: holds {len(found)} systems on {test.name}: a baseline is one, evaluate it alone"
-            )
         if not found:
             raise UserError(
                 f"{self.path}: cannot be compared: it was scored on other references than those of {test.name}; "
                 "evaluate the baseline on this test set"
             )
+        if test.sources is not None:  # test sets of several sources may share references
+            found = [item for item in found if item.get("sources_sha256") in (None, test.sources_fingerprint)]
+        if not found:
+            raise UserError(f"{self.path}: cannot be compared: it translated another source than that of {test.name}")
+        found = [item for item in found if item.get("test_set") == test.name] or found
+        if len(found) > 1:
+            raise UserError(
+                f"{self.path}: holds {len(found)} systems on {test.name}: a baseline is one, evaluate it alone"
+            )
         return found[0]
 
     def translations(self, test: TestSet) -> tuple[str, ...]:
         item = self._of(test)
-        if test.sources is not None and item.get("sources_sha256") not in (None, test.sources_fingerprint):
-            raise UserError(f"{self.path}: cannot be compared: it translated another source than that of {test.name}")
         if len(item["translations"]) != len(test.references[0]):
             raise UserError(f"{self.path}: damaged: it does not have a translation for each line of {test.name}")
         return tuple(item["translations"])
@@ -161,7 +167,7 @@ class ModelSystem:
         dispatcher: divides translating among workers; default: this process does it.
         """
         self.run, self.checkpoint = find_model(path)
-        self.name = self.run.path.resolve().name
+        self.name = printable(self.run.path.resolve().name)
         self.config = self.run.read_config()
         self._given = {**(decoding or {}), "n_best": 1}
         self.decoding = change_decoding(self.config.decoding, self._given)
@@ -252,8 +258,16 @@ class ModelSystem:
             "config": identity(self.config),
             "tokenizer": tokenizer,
             "decoding": self.decoding.model_dump(mode="json", exclude={"batch_size"}),
+            "computed": self._computed(),
             "sources": test.sources_fingerprint,
         }
+
+    def _computed(self) -> dict[str, str]:
+        """By what: other versions, and other kinds of processors, may translate otherwise."""
+        device = own_device(self.decoding.device)
+        precision = choose_precision(self.decoding.precision, device)
+        versions = {"torch": torch.__version__, "sentencepiece": sentencepiece.__version__}
+        return {**versions, "device": device.type, "precision": str(precision)}
 
     def likelihood(self, test: TestSet) -> dict[str, Score]:
         """Loss and perplexity of the first references, in nats and for a piece of this model's vocabulary."""
@@ -262,9 +276,9 @@ class ModelSystem:
         found = losses(self.translator.model, tokenizer, *rows, self.config.training.batch_tokens)
         loss = mean_loss(found)
         interval = mean_interval([float(nll_T.sum()) for nll_T in found], [len(nll_T) for nll_T in found])
-        unit = f"per:piece|tokenizer:{tokenizer.fingerprint[:12]}|s2s:{__version__}"
+        unit = f"nrefs:1|per:piece|tokenizer:{tokenizer.fingerprint[:12]}|s2s:{__version__}"
         return {
-            "loss": Score(loss, f"nats|{unit}", *interval),
+            "loss": Score(loss, f"{unit}|nats", *interval),
             "perplexity": Score(perplexity(loss), unit, *map(perplexity, interval)),
         }
 

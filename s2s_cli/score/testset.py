@@ -13,7 +13,7 @@ from typing import Any
 from s2s_cli.config import Config, ParallelText
 from s2s_cli.data.corpus import Source, read_lines, read_pairs
 from s2s_cli.data.features import FORMATS, open_features
-from s2s_cli.errors import UserError, suggest
+from s2s_cli.errors import S2SError, UserError, suggest
 from s2s_cli.files import matching, names_files, sha256
 from s2s_cli.run import RunDirectory
 
@@ -152,6 +152,8 @@ def from_sacrebleu(name: str, pair: str | None, say: Callable[[str], None]) -> T
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             source, references = dataset.get_source_file(pair), dataset.get_reference_files(pair)
+    except S2SError:  # stopped meanwhile
+        raise
     except (Exception, SystemExit) as error:  # sacreBLEU ends the process where a download fails
         detail = "" if isinstance(error, SystemExit) else f" ({' '.join(str(error).split())[:200]})"
         raise UserError(
