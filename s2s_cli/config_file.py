@@ -184,7 +184,9 @@ def _override(data: dict[str, Any], option: str) -> KeyPath:
             keys.append(part)
             if last:
                 place[part] = value
-            place = place.setdefault(part, {})
+            elif place.get(part) is None:  # a section that is not there, or blank
+                place[part] = {}
+            place = place[part]
         else:
             raise UserError(f"--set {option}: '{'.'.join(parts[: number - 1])}' is not a section that has '{part}'")
     return tuple(keys)
@@ -256,10 +258,12 @@ def _problem(error: dict[str, Any]) -> str:
 
 def _where(place: KeyPath, lines: dict[KeyPath, int], name: str, from_options: Sequence[KeyPath]) -> str:
     """File and line of a place, or the option that gave it."""
-    if _within(place, from_options) or any(option[: len(place)] == place != () for option in from_options):
+    if _within(place, from_options):
         return "--set"
     known = max((path for path in (place, _words(place)) for path in _prefixes(path, lines)), key=len, default=())
-    return f"{name}:{lines[known]}" if known in lines else name
+    where = f"{name}:{lines[known]}" if known in lines else name
+    partly = any(option[: len(place)] == place != () for option in from_options)
+    return f"{where} and --set" if partly else where
 
 
 def _refuse_missing_files(

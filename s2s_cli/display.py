@@ -33,7 +33,7 @@ class Display:
     """Messages and progress. Nothing here decides anything."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=quiet)
+        self.console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True, quiet=quiet)
         self._log: IO[str] | None = None
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -162,7 +162,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], plain: boo
         table = Table(*header)
         for row in rows:
             table.add_row(*map(escape, row))
-        Console(highlight=False).print(table)
+        Console(highlight=False, emoji=False).print(table)
         return
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     for row in (header, *rows):

@@ -102,7 +102,7 @@ def memory() -> int:
 def matching(path: Path) -> list[Path]:
     """The files that a name stands for: itself; or, where no file is called so and the name (not its folder) holds
     `*`, `?` or `[...]`, those that it matches, by name."""
-    if path.is_file() or glob.escape(path.name) == path.name:
+    if is_file(path) or glob.escape(path.name) == path.name:
         return [path]
     names = glob.glob(path.name, root_dir=path.parent)  # noqa: PTH207  (Path.glob gives hidden files too)
     return [path.with_name(name) for name in sorted(names)]
@@ -110,7 +110,7 @@ def matching(path: Path) -> list[Path]:
 
 def names_files(path: Path) -> bool:
     """Whether there is a file that a name stands for."""
-    return any(file.is_file() for file in matching(path))
+    return any(is_file(file) for file in matching(path))
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -231,9 +231,17 @@ def _is_running(process: int) -> bool:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is such a file or folder; a name that no system allows is not."""
+    """Whether there is such a file or folder that can be seen; a name that no system allows is not."""
     try:
         return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """The same of a file."""
+    try:
+        return path.is_file()
     except (OSError, ValueError):
         return False
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeGuard, cast
 
 from s2s_cli.errors import UserError
 
+_WINDOW_BYTES = 1 << 31  # as `zstd --long=31` makes them; it is allocated as far as a frame needs it
 _PACKED_BYTES = 512  # unpacked at once: of Zstandard four may become 131,072
 
 
@@ -48,7 +49,8 @@ class _Zstandard(io.RawIOBase):
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         zstandard = _zstandard_package(path)
-        self._decompressor, self._error = zstandard.ZstdDecompressor(), zstandard.ZstdError
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES)
+        self._error = zstandard.ZstdError
         self._frame, self._ready = self._decompressor.decompressobj(), b""
         self._file = file
 

@@ -25,7 +25,7 @@ from s2s_cli import __version__
 from s2s_cli.config import Config
 from s2s_cli.config_file import dump_config, parse_config
 from s2s_cli.errors import UserError
-from s2s_cli.files import cannot_make, is_locked, locked, read_regular, sha256, write_atomically
+from s2s_cli.files import cannot_make, is_locked, is_there, locked, read_regular, sha256, write_atomically
 
 if TYPE_CHECKING:  # what only looks at runs needs no torch
     from s2s_cli.data.tokenizer import Tokenizer
@@ -68,7 +68,7 @@ class RunDirectory:
     @property
     def exists(self) -> bool:
         """Whether a run was begun here."""
-        return self.config_path.exists()
+        return is_there(self.config_path)
 
     def create(self) -> None:
         """Makes the folders, and removes files that were being written when a trainer was killed.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
+import os
 import random
 import re
 import time
@@ -24,6 +26,7 @@ from s2s_cli.config_file import change, differences, dump_config, load_config, p
 from s2s_cli.data.corpus import READERS
 from s2s_cli.errors import UserError
 from s2s_cli.evaluate import LOWER_IS_BETTER, METRICS
+from s2s_cli.files import names_files
 from s2s_cli.model.attention import ATTENTIONS
 from s2s_cli.model.coverage import COVERAGES
 from s2s_cli.model.decoder import INITIAL_STATES
@@ -31,6 +34,7 @@ from s2s_cli.model.ensemble import COMBINATIONS
 from s2s_cli.model.recurrent import CELLS
 from s2s_cli.model.seq2seq import SOURCES
 from s2s_cli.model.span import SPANS
+from s2s_cli.run import RunDirectory
 from s2s_cli.search.ranking import NORMALIZATIONS
 from s2s_cli.search.searches import SEARCHES
 from s2s_cli.train.optim import OPTIMIZERS, SCHEDULES
@@ -611,6 +615,33 @@ def test_a_bad_option_is_refused_and_shown(tmp_path: Path, option: str) -> None:
 def test_an_error_in_an_option_does_not_blame_the_file(tmp_path: Path) -> None:
     message = refusal(tmp_path, FULL, "training.max_epochs=-3", "model.dropout=2")
     assert [line.split(":")[0] for line in message.splitlines()] == ["--set", "--set"]
+
+
+def test_an_error_of_a_whole_section_names_the_file_and_the_option(tmp_path: Path) -> None:
+    """What is missing in the file is not the option's fault alone."""
+    endless = MINIMAL.replace("max_steps: 10", "learning_rate: 0.1")
+    assert endless != MINIMAL
+    message = refusal(tmp_path, endless, "training.seed=2")
+    assert re.match(r"FILE:\d+ and --set: training: nothing ends", message), message
+
+
+def test_an_option_fills_a_blank_section(tmp_path: Path) -> None:
+    assert read(tmp_path, MINIMAL + "model:\n", "model.dropout=0.25").model.dropout == 0.25
+
+
+def test_a_file_that_cannot_be_looked_at_is_one_that_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "c.yaml").write_text(MINIMAL)
+    with pytest.raises(UserError, match="no such file"):
+        load_config(tmp_path / "c.yaml", [f"data.train.0.source={'x' * 300}"], files_exist=True)
+
+    def forbidden(self: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    monkeypatch.setattr(Path, "stat", forbidden)
+    assert not names_files(tmp_path / "c.yaml")
+    assert not RunDirectory(tmp_path).exists
 
 
 # Back to YAML, and compared

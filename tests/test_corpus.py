@@ -140,6 +140,14 @@ def test_packed_text_is_known_by_its_content_whatever_its_name(tmp_path: Path, n
     assert list(read_lines(tmp_path / name)) == ["one", "two"]
 
 
+def test_a_window_of_two_gigabytes_is_read(tmp_path: Path) -> None:
+    """As `zstd --long=31` packs; by the package's own limit it would be called damaged."""
+    settings = zstandard.ZstdCompressionParameters(window_log=31, compression_level=1)
+    packer = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+    (tmp_path / "text.zst").write_bytes(packer.compress(b"a\nb\n") + packer.flush())
+    assert list(read_lines(tmp_path / "text.zst")) == ["a", "b"]
+
+
 def test_without_zstandard_it_is_told_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "text.zst", "a\n")
     monkeypatch.setitem(sys.modules, "zstandard", None)

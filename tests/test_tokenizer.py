@@ -94,6 +94,11 @@ def test_a_char_vocabulary_holds_at_most_its_size(trained: Callable[..., Vocabul
     assert vocabulary.specials.unk in vocabulary.encode([" ".join(CHARACTERS)])[0]
 
 
+def test_text_of_lines_that_are_too_long_is_not_called_blank_alone() -> None:
+    with pytest.raises(UserError, match=r"is blank, or longer than 8,192 bytes"):
+        train_vocabulary(["ab " * 4000] * 3, config(), "source")
+
+
 def test_blank_text_has_no_pieces_and_no_pieces_are_blank_text(trained: Callable[..., Vocabulary]) -> None:
     vocabulary = trained()
     assert vocabulary.encode(["", "   "]) == [[], []]

@@ -362,5 +362,8 @@ def _explain(message: str, config: TokenizerConfig, side: str) -> str:
             f"is {match[1]} (or lower tokenizer.character_coverage)"
         )
     if "sentences_.empty()" in message:
-        return f"data.train: every line of the {side} text is blank"
+        return (
+            f"data.train: every line of the {side} text is blank, or longer than {MAX_SENTENCE_BYTES:,} bytes (a line "
+            "ends with a line feed)"
+        )
     return f"tokenizer: SentencePiece cannot train on the {side} text: {' '.join(message.split())}"

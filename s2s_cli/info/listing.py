@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from s2s_cli.errors import UserError
+from s2s_cli.files import is_there
 from s2s_cli.info.history import History, read_history
 from s2s_cli.manifest import Manifest
 from s2s_cli.run import RUNS, RunDirectory, is_latest
@@ -46,7 +47,7 @@ def list_runs(folder: Path = RUNS) -> list[Listed]:
         runs = [RunDirectory(path) for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
     except OSError as error:
         raise UserError(f"{folder}: cannot read it: {error.strerror}") from None
-    found = [_look(run) for run in runs if run.exists or run.checkpoints_path.is_dir()]
+    found = [_look(run) for run in runs if run.exists or is_there(run.checkpoints_path)]
     return sorted(found, key=lambda one: (-one.changed, one.name))
 
 

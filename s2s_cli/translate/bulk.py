@@ -13,7 +13,7 @@ from s2s_cli.checkpoint import Checkpoint
 from s2s_cli.data.tokenizer import fingerprint
 from s2s_cli.distributed import Workers
 from s2s_cli.errors import RunFailed, Stopped, UserError
-from s2s_cli.files import destination
+from s2s_cli.files import destination, is_file
 from s2s_cli.packing import packing
 from s2s_cli.run import RunDirectory
 from s2s_cli.translate.code import translating_code
@@ -39,7 +39,7 @@ class Watcher(Protocol):
 
 def can_go_on(source: Path | None, output: Path | None) -> bool:
     """Whether a translation that is interrupted could go on: from a file to a file, and no pipes."""
-    return source is not None and output is not None and source.is_file() and not destination(output)[1]
+    return source is not None and output is not None and is_file(source) and not destination(output)[1]
 
 
 def asked_of(
@@ -76,7 +76,7 @@ def _told(value: object) -> Any:
     if isinstance(value, list | tuple):
         return [_told(one) for one in value]
     if isinstance(value, Path):
-        if not value.is_file():
+        if not is_file(value):
             return str(value)
         about = value.stat()
         return f"{value.resolve()} ({about.st_size} bytes, changed at {about.st_mtime_ns})"

@@ -57,7 +57,7 @@ def draw(console: Console | None = None) -> Watch:
     Args:
         console: where; default: standard error.
     """
-    at = console or Console(stderr=True)
+    at = console or Console(stderr=True, emoji=False)
 
     def watch(translation: Translation) -> None:
         with suppress(OSError):  # whoever read our standard error may have gone; the work goes on

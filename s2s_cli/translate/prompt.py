@@ -184,7 +184,7 @@ class Prompt:
 
         from s2s_cli.translate.heat_map import draw
 
-        draw(Console(file=self._talk))(self._last[0])
+        draw(Console(file=self._talk, emoji=False))(self._last[0])
 
     def show_help(self, value: str) -> None:
         """:help        shows this"""
