@@ -30,8 +30,9 @@ from s2s_cli.data.features import FeatureFile
 from s2s_cli.errors import RunFailed, UserError
 from s2s_cli.packing import open_unpacked
 from s2s_cli.translate import workers
+from s2s_cli.translate.bulk import can_go_on
 from s2s_cli.translate.entry import Notices
-from s2s_cli.translate.formats import choose_format
+from s2s_cli.translate.formats import Prefixed, choose_format
 from s2s_cli.translate.lines import FIRST_WINDOW
 from s2s_cli.translate.part import Part
 from s2s_cli.translate.streams import read_input
@@ -164,6 +165,25 @@ def test_it_is_bound_to_its_model_and_terms_but_not_to_where_the_model_lies(
     shutil.copytree(folder / "runs" / "toy", tmp_path / "moved")
     ended = child.run(context, folder, "translate", "--model", tmp_path / "moved", *command[3:])
     assert ended.code == 0 and f"goes on after line {lines}" in ended.stderr
+
+
+def test_what_came_through_a_pipe_cannot_be_gone_on_with(tmp_path: Path) -> None:
+    """Another time something else may come."""
+    for name in ("in", "terms"):
+        (tmp_path / name).write_text("a\tb\n")
+    os.mkfifo(tmp_path / "pipe")
+    assert can_go_on(tmp_path / "in", tmp_path / "out", [tmp_path / "terms"])
+    assert not can_go_on(tmp_path / "in", tmp_path / "out", [tmp_path / "terms", tmp_path / "pipe"])
+    assert not can_go_on(tmp_path / "pipe", tmp_path / "out")
+
+
+def test_other_processes_are_not_given_all_prefixes(tmp_path: Path) -> None:
+    sizes = []
+    for lines in (10, 10_000):
+        (tmp_path / "prefixes").write_text("a prefix\n" * lines)
+        form = choose_format(DecodingConfig(), "text")
+        sizes.append(len(pickle.dumps(Prefixed(form, tmp_path / "prefixes"))))
+    assert sizes[0] == sizes[1]
 
 
 def test_fresh_forgets_what_was_begun(context: Any, folder: Path) -> None:

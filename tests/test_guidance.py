@@ -18,6 +18,10 @@ from s2s_cli.data.tokenizer import Tokenizer, Vocabulary, train_vocabulary
 from s2s_cli.data.words import words_of
 from s2s_cli.errors import UserError
 from s2s_cli.model.seq2seq import build_model
+from s2s_cli.search.constraints import Forced
+from s2s_cli.search.rules import MinimumLength, NoRepeatedNgrams, RepetitionPenalty
+from s2s_cli.search.wording import Forbidden, Prefix
+from s2s_cli.translate import guidance
 from s2s_cli.translate.alignment import align
 from s2s_cli.translate.entry import Entry
 from s2s_cli.translate.translator import Translator
@@ -244,6 +248,50 @@ def test_terms_the_longest_first_as_words() -> None:
     assert wishes.called("abc cab ab ab") == ["x"]
     assert Wishes(terms=terms, keep=patterns([], ["<.*?>"])).called("<ab> ab") == ["x"]
     assert Wishes(terms=terms, keep=patterns([], ["<.*?>"])).called("<ab>") == []
+    assert Wishes(terms=(Term("Boeing 747", "B"),), keep=patterns(["numbers"], [])).called("a Boeing 747") == ["B"]
+    assert wishes.called("a new\u00a0york") == ["NY"], "a no-break space is a space"
+
+
+def test_what_stands_behind_the_part_that_is_read_asks_for_nothing(make: Callable[..., Translator]) -> None:
+    wishes = Wishes(terms=(Term("rust", "Haus"),), keep=patterns(["numbers"], []))
+    source = f"rust 12,5 {'abe in ' * 20} rust 77"
+    ((whole,),) = make(wishes, max_length=60).translate([source])
+    assert whole.text.count("Haus") >= 1 and stands("12,5", whole.text) and stands("77", whole.text)
+    ((cut,),) = make(wishes, max_length=60, max_source_length=30).translate([source])
+    assert stands("Haus", cut.text) and stands("12,5", cut.text) and not stands("77", cut.text)
+
+
+@pytest.mark.parametrize("prefix", [" sun", "  sun", " a", " "])
+def test_a_prefix_that_begins_with_a_space_keeps_it(prefix: str, make: Callable[..., Translator]) -> None:
+    ((found,),) = make().translate([Entry("abe in", prefix=prefix)])
+    assert found.text.startswith(prefix) or not prefix.strip()
+
+
+def test_what_is_forbidden_is_prepared_once(make: Callable[..., Translator], monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, ...]] = []
+
+    class Counted(Forbidden):
+        def __init__(self, phrases: tuple[str, ...], spelling: Spelling) -> None:
+            made.append(phrases)
+            super().__init__(phrases, spelling)
+
+    monkeypatch.setattr(guidance, "Forbidden", Counted)
+    monkeypatch.setattr(guidance, "MOST_PREPARED", 2)
+    translator = make()
+    for number in range(3):
+        translator.translate([Entry(f"abe {'in ' * number}", forbid=("sun ton",))])
+    assert made == [("sun ton",)]
+    translator.translate([Entry("abe", forbid=(word,)) for word in WORDS[:4]])
+    assert len(translator._guide._forbidden) <= 2
+
+
+def test_controls_stand_in_the_order_that_is_documented(make: Callable[..., Translator]) -> None:
+    """An earlier one goes before a later one."""
+    translator = make(min_length=3, no_repeat_ngram=2, repetition_penalty=1.5)
+    translator.translate(["abe"])
+    found = translator._guide.guidance(Entry("abe", prefix="de", force=("sun",), forbid=("in",)), [5, 6])
+    order = [Prefix, Forbidden, Forced, MinimumLength, NoRepeatedNgrams, RepetitionPenalty]
+    assert [type(control) for control in found.controls] == order
 
 
 def test_kinds_of_spans() -> None:
@@ -265,6 +313,8 @@ def test_kinds_of_spans() -> None:
         ("numbers", "-3 +5 (−7) $-8 .5 1.5e-3", "-3 +5 −7 -8 .5 1.5e-3"),
         ("numbers", "3.14% $5, No.6 wait...7. 24-hour 4/day", "3.14 5 6 7 24 4"),
         ("numbers", "COVID-19, x-7, 10%-20%", "19 7 10 20"),
+        ("numbers", "价格是500元, 2024年1月5日", "500 2024 1 5"),
+        ("emails", "请联系info@x.org谢谢 メールはö@x.orgまで", "info@x.org ö@x.org"),
         ("numbers", "1.5kg 2,000m 10:30am 10-20kg 3rd 1990s v1.2 5² 1_000 0x1F 2024-01-02T10:30:15Z", ""),
         ("tags", "copy <b>a</b> c <br/> 1 < 2 > 1", "<b> </b> <br/>"),
     ],

@@ -148,6 +148,10 @@ def test_between_scripts_without_spaces_and_with_them_a_space_is_put() -> None:
     document = ENGLISH(Entry("你好。我很好。"))
     (translation,) = document.join([[Translation("Hello.", 0.0)], [Translation("I am well.", 0.0)]])
     assert translation.text == "Hello. I am well."
+    (translation,) = document.join([[Translation("안녕하세요.", 0.0)], [Translation("잘 지내요.", 0.0)]])
+    assert translation.text == "안녕하세요. 잘 지내요.", "Hangul is as wide as Chinese, and has spaces"
+    (translation,) = document.join([[Translation("こんにちは。", 0.0)], [Translation("元気です。", 0.0)]])
+    assert translation.text == "こんにちは。元気です。"
 
 
 def test_blocks_change_no_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,7 +218,8 @@ def translate(
             else:
                 work = divided(dispatcher, translator, form)
             asked = None
-            if input_ and output and can_go_on(input_, output) and not watches:
+            others = [*(terminology or ()), *([prefix] if prefix else [])]
+            if input_ and output and can_go_on(input_, output, others) and not watches:
                 options = {name.rstrip("_"): value for name, value in ctx.params.items() if name not in SAME_RESULT}
                 asked = asked_of(translator, models, input_, options)
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,9 +37,15 @@ class Watcher(Protocol):
         """So many lines are done; `share` of the way, where that is known."""
 
 
-def can_go_on(source: Path | None, output: Path | None) -> bool:
-    """Whether a translation that is interrupted could go on: from a file to a file, and no pipes."""
-    return source is not None and output is not None and is_file(source) and not destination(output)[1]
+def can_go_on(source: Path | None, output: Path | None, others: Iterable[Path] = ()) -> bool:
+    """Whether a translation that is interrupted could go on: from a file to a file, and nothing comes through a pipe.
+
+    Args:
+        source, output: what is translated, and where it goes.
+        others: files that decide about it too, such as terminology.
+    """
+    files = source is not None and output is not None and is_file(source) and not destination(output)[1]
+    return files and all(map(is_file, others))
 
 
 def asked_of(

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, chain, pairwise
 from statistics import fmean
 from typing import NamedTuple, Protocol
-from unicodedata import east_asian_width
+from unicodedata import category, east_asian_width
 
 import torch
 
+from s2s_cli.data.spelling import is_unspaced
 from s2s_cli.data.words import Words, joined
 from s2s_cli.errors import UserError
 from s2s_cli.translate.entry import Entry, Translation
@@ -172,4 +173,8 @@ class Splitter:
 
 def _is_wide(text: object) -> bool:
     """Whether a text ends in a script that is written without spaces, a closing quote aside."""
-    return isinstance(text, str) and any(east_asian_width(character) in "WF" for character in text[-2:])
+    return isinstance(text, str) and any(is_unspaced(character) or _is_wide_mark(character) for character in text[-2:])
+
+
+def _is_wide_mark(character: str) -> bool:
+    return category(character).startswith("P") and east_asian_width(character) in "WF"

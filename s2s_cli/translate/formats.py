@@ -296,6 +296,9 @@ class Prefixed:
         self._form, self._path, self._lines = form, path, list(read_lines(path))
         self.best, self.render, self.line = form.best, form.render, form.line
 
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_lines": []}  # another process is given lines that have their prefix
+
     def windows(self, source: BinaryIO | FeatureSequences, notices: Notices) -> Iterator[list[Item]]:
         """The items with their prefixes; of a file it is known before the first whether there are as many."""
         done, total = 0, len(self._lines)
@@ -305,7 +308,9 @@ class Prefixed:
         for window in self._form.windows(source, notices):
             if done + len(window) > total:
                 raise self._unlike("more")
-            yield [_begun(item, line) for item, line in zip(window, self._lines[done:], strict=False)]
+            yield [
+                _begun(item, line) for item, line in zip(window, self._lines[done : done + len(window)], strict=True)
+            ]
             done += len(window)
         if done != total:
             raise self._unlike(f"{done:,}")

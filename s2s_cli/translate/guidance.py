@@ -9,7 +9,7 @@ from typing import Any
 from s2s_cli.config import DecodingConfig
 from s2s_cli.data.batches import given
 from s2s_cli.data.spelling import is_unspaced
-from s2s_cli.data.tokenizer import Tokenizer
+from s2s_cli.data.tokenizer import Tokenizer, Vocabulary
 from s2s_cli.errors import UserError
 from s2s_cli.search.constraints import Forced, Phrase
 from s2s_cli.search.flight import Guidance
@@ -22,6 +22,8 @@ from s2s_cli.translate.wishes import Wishes, is_tag
 EXTRA_LENGTH = {"text": 10, "features": 100}
 """Pieces, by kind of source."""
 MOST_FORCED = 500  # pieces
+MOST_PREPARED = 1000
+"""Sets of forbidden phrases that are held: to prepare one looks through the whole vocabulary."""
 
 
 class Guide:
@@ -35,12 +37,16 @@ class Guide:
 
     def __init__(self, tokenizer: Tokenizer, config: DecodingConfig, wishes: Wishes = Wishes()) -> None:
         self._tokenizer, self._config, self._wishes = tokenizer, config, wishes
-        self._forbidden: dict[tuple[str, ...], Forbidden | None] = {}
+        self._forbidden: dict[tuple[str, ...], Forbidden] = {}
         self._everywhere: tuple[Control, ...] = ()
         if config.no_repeat_ngram:
             self._everywhere += (NoRepeatedNgrams(config.no_repeat_ngram),)
         if config.repetition_penalty != 1:
             self._everywhere += (RepetitionPenalty(config.repetition_penalty),)
+
+    def is_of(self, config: DecodingConfig, wishes: Wishes) -> bool:
+        """Whether it is made from these."""
+        return self._config is config and self._wishes is wishes
 
     def guidance(self, entry: Entry, row: Any) -> Guidance:
         """What is asked of the translation of an entry.
@@ -55,10 +61,10 @@ class Guide:
         config, eos = self._config, self._tokenizer.target.specials.eos
         if entry.target is not None:
             return Guidance((Exactly((*entry.target, eos)),))
-        controls = (*self._asked(entry), *self._everywhere)
         least = max(config.min_length, math.ceil(round(config.min_length_ratio * len(row), 6)))
-        if least := min(least, config.max_length - 1):
-            controls = (*controls, MinimumLength(eos, least))
+        least = min(least, config.max_length - 1)
+        long_enough = (MinimumLength(eos, least),) if least else ()
+        controls = (*self._asked(entry, row), *long_enough, *self._everywhere)
         return Guidance(controls, self._seed(row) if config.search == "sampling" else 0)
 
     def limit(self, row: Any, guidance: Guidance) -> int:
@@ -68,15 +74,15 @@ class Guide:
         asked = sum(control.least for control in guidance.controls)
         return 1 + max(limit - 1, asked, *(control.shortest for control in guidance.controls))
 
-    def _asked(self, entry: Entry) -> list[Control]:
+    def _asked(self, entry: Entry, row: Any) -> list[Control]:
         """The controls of an entry's own wishes and of those for all: an earlier one goes before a later one."""
         wishes, found = self._wishes, list[Control]()
         of_all = wishes.keep, wishes.terms, wishes.force, wishes.forbid
         if not any((entry.prefix, entry.force, entry.forbid, *of_all)):
             return found
         begin = entry.prefix.translate(REPAIRS)
-        kept = wishes.kept(str(entry.source)) if wishes.keep else []
-        called = wishes.called(str(entry.source))
+        source = self._read(entry.source, row) if wishes.need_text else ""
+        kept, called = wishes.kept(source), wishes.called(source)
         forced = dict.fromkeys(_words((*entry.force, *wishes.force, *called), "forced"))
         avoid = self._avoid(_words((*entry.forbid, *wishes.forbid), "forbidden"))
         if avoid:
@@ -101,12 +107,23 @@ class Guide:
             )
         return found
 
+    def _read(self, source: object, row: Any) -> str:
+        """The beginning of a source that its pieces are of: all of it, unless it was cut."""
+        text, vocabulary = str(source), self._tokenizer.source
+        if len(row) < self._config.max_source_length or not isinstance(vocabulary, Vocabulary):
+            return text
+        spans = vocabulary.spans(text)[: len(row)]
+        return text[: spans[-1][1]] if spans else ""
+
     def _avoid(self, phrases: tuple[str, ...]) -> Forbidden | None:
-        if phrases not in self._forbidden:
-            target = self._tokenizer.target
-            made = Forbidden(phrases, target.spelling) if phrases else None
-            self._forbidden[phrases] = made
-        return self._forbidden[phrases]
+        if not phrases:
+            return None
+        found = self._forbidden.get(phrases)
+        if found is None:
+            if len(self._forbidden) >= MOST_PREPARED:
+                self._forbidden.clear()
+            found = self._forbidden[phrases] = Forbidden(phrases, self._tokenizer.target.spelling)
+        return found
 
     @staticmethod
     def _check(avoid: Forbidden, begin: str, forced: tuple[str, ...]) -> None:
@@ -120,6 +137,8 @@ class Guide:
     def _prefix(self, text: str) -> Prefix:
         """The last word by its characters, those before it in the tokenizer's own pieces."""
         at = text.rfind(" ")
+        if at == 0:  # the space is asked for, too
+            return self._begun(text, "")
         head, rest = text[: max(at, 0)], text[at + 1 :]
         found = self._begun(head, f" {rest}")
         return found if found.spells else self._begun(text, "")

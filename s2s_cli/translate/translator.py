@@ -74,6 +74,7 @@ class Translator:
     """What makes an ensemble with the model."""
     wishes: Wishes = field(default_factory=Wishes)
     """What is asked of all translations; see `wish`."""
+    _guide: Guide | None = field(default=None, init=False, repr=False)
     _has_table: bool = field(default=False, init=False, repr=False)
     _making: Lock = field(default_factory=Lock, init=False, repr=False)
 
@@ -161,7 +162,9 @@ class Translator:
         unique, longest = list(numbers), self.config.max_source_length
         rows = self.tokenizer.source.encode([entry.source for entry in unique])
         cut = [entry.cut or len(row) > longest for entry, row in zip(unique, rows, strict=True)]
-        guide = Guide(self.tokenizer, self.config, self.wishes)
+        guide = self._guide
+        if guide is None or not guide.is_of(self.config, self.wishes):
+            guide = self._guide = Guide(self.tokenizer, self.config, self.wishes)
         asked, refused = dict[int, _Asked](), dict[int, str]()
         for number, (entry, row) in enumerate(zip(unique, (row[:longest] for row in rows), strict=True)):
             if row or entry.target:

@@ -10,9 +10,11 @@ from functools import cached_property
 from pathlib import Path
 
 from s2s_cli.data.corpus import read_lines
-from s2s_cli.data.spelling import joins
+from s2s_cli.data.spelling import UNSPACED, joins
 from s2s_cli.errors import UserError, suggest
 
+# Letters and digits of scripts that set words apart: in the others, what is kept may stand in the midst of a text.
+_LETTER = "[^\\W" + "".join(f"{chr(first)}-{chr(last)}" for first, last in UNSPACED) + "]"
 # What a URL is made of, beside brackets: no space, quotes or the punctuation of Chinese and Japanese.
 _URL = r"[^\s<>\"()。，、；：！？（）「」『』【】《》“”]"
 _WITHIN = r"[.,:/'’\u00a0\u2009\u202f-]"  # what may stand between the digits of a number, date, time or range
@@ -20,14 +22,15 @@ _BEFORE_SIGN = r"(?:(?<!\S)|(?<=[(\[{<>=~\"'“„«$€£¥]))"  # elsewhere it
 KINDS = {
     # Brackets belong to it in pairs, or where they never close.
     "urls": rf"(?i:https?://|ftp://|www\.)(?:{_URL}|\((?:{_URL}|\({_URL}*\))*\)|\((?![^\s<>\"]*\)))+(?<![.,;:!?(\]}}'])",
-    "emails": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+    "emails": rf"(?:{_LETTER}|[.+-])+@(?:{_LETTER}|-)+(?:\.(?:{_LETTER}|-)+)+",
     # Whole or not at all, so nothing is given back for a letter that follows.
     "numbers": (
-        rf"(?:{_BEFORE_SIGN}[+−±-])?(?<!\w)(?<!\d{_WITHIN})"
-        rf"(?:(?<![\w.])\.)?\d++(?:{_WITHIN}\d++)*+(?:[eE][+−-]?\d++)?+(?!\w)"
+        rf"(?:{_BEFORE_SIGN}[+−±-])?(?<!{_LETTER})(?<!\d{_WITHIN})"
+        rf"(?:(?<![\w.])\.)?\d++(?:{_WITHIN}\d++)*+(?:[eE][+−-]?\d++)?+(?!{_LETTER})"
     ),
     "tags": r"</?[A-Za-z][^<>]*>",
 }
+_BLANK = re.compile(r"\s")  # a no-break space of a source is any space of a term
 MOST_SEARCHED = 5000  # characters of a line in which patterns are looked for: a bad one takes exponential time
 
 
@@ -66,12 +69,13 @@ class Wishes:
         return [source[begin:end] for begin, end in self._kept(source)]
 
     def called(self, source: str) -> list[str]:
-        """The targets of the terms that a source holds outside of what is kept, each once."""
+        """The targets of the terms that a source holds, but for those within what is kept, each once."""
         if not self.terms:
             return []
         kept = self._kept(source)
-        found = [(begin, end) for begin, end in self._matches(source) if all(end <= a or begin >= b for a, b in kept)]
-        targets = (self._target(source[begin:end]) for begin, end in _apart(found))
+        matches = self._matches(source)
+        found = [(begin, end) for begin, end in matches if not any(a <= begin and end <= b for a, b in kept)]
+        targets = (self._target(_BLANK.sub(" ", source[begin:end])) for begin, end in _apart(found))
         return list(dict.fromkeys(target for target in targets if target))
 
     def _kept(self, source: str) -> list[tuple[int, int]]:
@@ -83,6 +87,7 @@ class Wishes:
         return _apart((begin, end) for begin, end in spans if source[begin:end].strip())
 
     def _matches(self, source: str) -> Iterator[tuple[int, int]]:
+        source = _BLANK.sub(" ", source)
         lowered = _lower(source)
         for begin in range(len(source)):
             if begin and joins(source[begin - 1], source[begin]):
