@@ -8,6 +8,7 @@ import glob
 import hashlib
 import json
 import os
+import socket
 import stat
 import sys
 import time
@@ -16,10 +17,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from s2s_cli.errors import RunFailed, S2SError, UserError
+from s2s_cli.errors import RunFailed, S2SError, UserError, printable
 
 CONTAINER_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says what a container may use: control groups of version 2, and of 1."""
+MOST_LOCK_BYTES = 300
 DISK_FAULTS = frozenset({errno.ENOSPC, errno.EIO, errno.EDQUOT})
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)  # for a pipe's writer; and no links
 
@@ -179,7 +181,7 @@ def locked(path: Path, doing: str, advice: str) -> Iterator[None]:
             if not _is_at(path, file):
                 continue
             file.truncate(0)
-            file.write(f"{os.getpid()}\n".encode())
+            file.write(f"{os.getpid()} {socket.gethostname()}\n".encode())
             file.flush()
             yield
             return
@@ -197,18 +199,20 @@ def _holder(lock: BinaryIO) -> str:
     """Who holds a lock: it writes its number just after it got it, over that of whoever held it before."""
     for _ in range(20):
         lock.seek(0)
-        number = lock.read(32).strip()
-        if number.isdigit() and _is_running(int(number)):
-            return f"process {int(number)}"
+        number, host = _written(lock.read(MOST_LOCK_BYTES))
+        if host not in ("", socket.gethostname()):  # of that one's processes nothing is known here
+            return f"process {number} on {host}"
+        if _is_running(number):
+            return f"process {number}"
         time.sleep(0.05)
     return "another process"
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds that lock now."""
+    """Whether a process holds that lock now, on this host or on another that shares the disk."""
     try:
-        number = read_regular(path, 32).strip()
-        if not (number.isdigit() and _is_running(int(number))):  # so that one who begins now is not kept out
+        number, host = _written(read_regular(path, MOST_LOCK_BYTES))
+        if host in ("", socket.gethostname()) and not _is_running(number):  # who begins now is not kept out
             return False
         with open(path, "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -219,8 +223,16 @@ def is_locked(path: Path) -> bool:
     return False
 
 
+def _written(content: bytes) -> tuple[int, str]:
+    """A process and its host, as a lock holds them; -1 where it holds none."""
+    number, _, host = content.decode("utf-8", "replace").strip().partition(" ")
+    return (int(number) if number.isascii() and number.isdigit() else -1), printable(host)
+
+
 def _is_running(process: int) -> bool:
     """Whether there is such a process."""
+    if process <= 0:  # that would be many at once
+        return False
     try:
         os.kill(process, 0)
     except PermissionError:

@@ -655,9 +655,14 @@ def test_a_run_has_one_trainer_at_a_time(run: RunDirectory) -> None:
             assert str(run.path) in str(error.value)
             with pytest.raises(UserError, match=f"process {other.pid} "), run.lock():  # nor has the try broken it
                 pass
+            (run.path / "lock").write_text("99999999 elsewhere\n")  # as on a disk that two hosts share
+            assert run.is_being_trained()
+            with pytest.raises(UserError, match="process 99999999 on elsewhere is training"), run.lock():
+                pass
         finally:
             other.kill()
             other.wait()
+    assert not run.is_being_trained(), "whatever stands there"
     with run.lock(), pytest.raises(UserError, match=f"process {os.getpid()} "), run.lock():
         pytest.fail("two hold it")
     with run.lock():  # the system lets go of it, however the process ends
