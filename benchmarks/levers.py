@@ -22,12 +22,16 @@ from s2s_cli.files import sha256, write_atomically
 from s2s_cli.run import read_metrics
 from s2s_cli.signals import raise_on_signal
 
-CONFIG = ROOT / "configs" / "small.yaml"
+CONFIG = ROOT / "configs" / "multi30k-en-de.yaml"
 KEPT = ROOT / "docs" / "levers.json"
 UPDATES = 4000
 SEEDS = (1, 2)
 LEVERS: dict[str, tuple[str, ...]] = {
     "the preset": (),
+    "no R-Drop": ("training.r_drop=0",),
+    "no R-Drop, twice the updates": ("training.r_drop=0", f"training.max_steps={2 * UPDATES}"),
+    "R-Drop of weight 0.5": ("training.r_drop=0.5",),
+    "R-Drop of weight 2": ("training.r_drop=2",),
     "vocabulary of 1,500": ("tokenizer.vocab_size=1500",),
     "vocabulary of 6,000": ("tokenizer.vocab_size=6000",),
     "bpe": ("tokenizer.type=bpe",),
@@ -37,12 +41,11 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "dropout 0.3": ("model.dropout=0.3",),
     "no embedding dropout": ("model.embedding_dropout=0",),
     "no dropout of encoder states": ("model.encoder_dropout=0",),
-    "no word dropout": ("model.word_dropout=0",),
-    "word dropout 0.2": ("model.word_dropout=0.2",),
+    "word dropout 0.1": ("model.word_dropout=0.1",),
     "variational dropout": ("model.variational_dropout=true",),
     "recurrent dropout 0.1": ("model.recurrent_dropout=0.1",),
     "layer normalization": ("model.encoder.layer_norm=true", "model.decoder.layer_norm=true"),
-    "one layer": ("model.encoder.layers=1", "model.decoder.layers=1"),
+    "one layer": ("model.encoder.layers=1", "model.decoder.layers=1", "model.decoder.attend_after=last"),
     "three layers, residual": (
         "model.encoder.layers=3",
         "model.decoder.layers=3",
@@ -51,17 +54,16 @@ LEVERS: dict[str, tuple[str, ...]] = {
     ),
     "GRU": ("model.encoder.cell=gru", "model.decoder.cell=gru"),
     "input feeding": ("model.decoder.input_feeding=true",),
-    "attention after the first layer": ("model.decoder.attend_after=first",),
+    "attention after the last layer": ("model.decoder.attend_after=last",),
     "eight heads": ("model.attention=multi-head", "model.attention_heads=8"),
     "no label smoothing": ("training.label_smoothing=0",),
     "label smoothing 0.2": ("training.label_smoothing=0.2",),
     "no moving average": ("training.average_decay=null",),
-    "batches of 1,024 tokens, twice the updates": ("training.batch_tokens=1024", f"training.max_steps={2 * UPDATES}"),
-    "batches of 4,096 tokens, half the updates": ("training.batch_tokens=4096", f"training.max_steps={UPDATES // 2}"),
+    "batches of 512 tokens, twice the updates": ("training.batch_tokens=512", f"training.max_steps={2 * UPDATES}"),
+    "batches of 2,048 tokens, half the updates": ("training.batch_tokens=2048", f"training.max_steps={UPDATES // 2}"),
     "learning rate 1e-3": ("training.learning_rate=1e-3",),
-    "learning rate 4e-3": ("training.learning_rate=4e-3",),
+    "learning rate 3e-3": ("training.learning_rate=3e-3",),
     "inverse square root": ("training.schedule=inverse-sqrt",),
-    "R-Drop of half the batch": ("training.r_drop=5", "training.batch_tokens=1024"),
 }
 
 

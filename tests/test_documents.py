@@ -41,7 +41,7 @@ def test_every_shipped_config_trains_translates_and_evaluates(tmp_path: Path, co
     environment = {"MULTI30K_DIR": str(tmp_path), "TAUGHT_DIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
     runs = {config: run}
     if config == "multi30k-student.yaml":  # it takes a tokenizer and texts that other models have made
-        runs = {"small.yaml": tmp_path / "runs" / "one", **runs}
+        runs = {"multi30k-en-de.yaml": tmp_path / "runs" / "one", **runs}
         for made, side in (("taught", "de"), ("back", "en")):
             shutil.copy(tmp_path / f"train.{side}", tmp_path / f"{made}.{side}")
     for name, folder in runs.items():
