@@ -132,15 +132,19 @@ class ModelConfig(Section):
         return self.readout_size or (self.embedding_size if tied else self.decoder.hidden_size)
 
     @property
+    def drops_states(self) -> bool:
+        """Whether training drops parts of states and embeddings."""
+        seen = self.encoder_dropout if self.attention != "none" else 0
+        return any((self.dropout, self.embedding_dropout, seen))
+
+    @property
     def is_random(self) -> bool:
         """Whether training drops anything."""
-        seen = self.encoder_dropout if self.attention != "none" else 0
-        return any((self.dropout, self.embedding_dropout, seen, self.word_dropout, self.recurrent_dropout))
+        return self.drops_states or any((self.word_dropout, self.recurrent_dropout))
 
     def idle_settings(self) -> Iterator[str]:
         """Keys that were set and do nothing beside the others, in words."""
         fields = type(self).model_fields
-        seen = self.encoder_dropout if self.attention != "none" else 0
         needs = {
             "attention_size": (self.attention in (*BAHDANAU, *MULTI_HEAD, "luong-concat"), "attention bahdanau"),
             "attention_heads": (self.attention in MULTI_HEAD, "attention multi-head"),
@@ -148,7 +152,7 @@ class ModelConfig(Section):
             "attention_window": (self.attention_span != "global", "attention_span local-m or local-p"),
             "coverage_size": (self.coverage == "gru", "coverage gru"),
             "encoder_dropout": (self.attention != "none", "attention"),
-            "variational_dropout": (any((self.dropout, self.embedding_dropout, seen)), "dropout"),
+            "variational_dropout": (self.drops_states, "dropout"),
         }
         for key, (used, need) in needs.items():
             value = getattr(self, key)

@@ -13,7 +13,6 @@ from typing import Any, BinaryIO, NamedTuple, TypeGuard, cast
 
 from s2s_cli.errors import UserError
 
-_WINDOW_BYTES = 1 << 31  # as `zstd --long=31` makes them; it is allocated as far as a frame needs it
 _PACKED_BYTES = 512  # unpacked at once: of Zstandard four may become 131,072
 
 
@@ -49,10 +48,9 @@ class _Zstandard(io.RawIOBase):
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         zstandard = _zstandard_package(path)
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW_BYTES)
-        self._error = zstandard.ZstdError
+        self._decompressor, self._error = zstandard.ZstdDecompressor(), zstandard.ZstdError
         self._frame, self._ready = self._decompressor.decompressobj(), b""
-        self._file = file
+        self._file, self._path = file, path
 
     def readable(self) -> bool:
         return True
@@ -72,6 +70,10 @@ class _Zstandard(io.RawIOBase):
             try:
                 self._ready = self._frame.decompress(packed)
             except self._error as error:
+                if "too much memory" in str(error):  # it asks for a window of its own size
+                    raise UserError(
+                        f"{self._path}: packed with a window of more than 128 MB: pack it anew, by zstd --long=27"
+                    ) from None
                 raise _Torn(str(error)) from None
         given = self._ready[: len(buffer)]
         buffer[: len(given)] = given

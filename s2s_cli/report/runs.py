@@ -32,7 +32,7 @@ def print_runs(runs: Sequence[Listed], plain: bool) -> None:
             best = "" if history.best is None else f"{history.monitor} {history.best:.2f}"
             figures = (history.state, _count(history.step), best, _count(run.parameters))
         rows.append((name, *figures, _ago(run.changed)))
-    _print(("run", "state", "step", "best", "parameters", "saved"), rows, plain)
+    print_table(("run", "state", "step", "best", "parameters", "saved"), rows, plain)
     for run in runs:
         if run.damage:
             print(printable(f"damaged: {run.damage}"))
@@ -56,7 +56,7 @@ def print_run(run: Description, plain: bool) -> None:
     for number, (header, rows) in enumerate(tables):
         if number:
             print()
-        _print(header, rows, plain)
+        print_table(header, rows, plain)
 
 
 def _about(run: Description) -> Iterator[Row]:
@@ -175,10 +175,6 @@ def _bars(values: Sequence[float]) -> str:
     chosen = [values[(number + 1) * len(values) // count - 1] for number in range(count)]
     low, span = min(chosen), max(chosen) - min(chosen)
     return "".join(BARS[round((value - low) / span * (len(BARS) - 1)) if span else 0] for value in chosen)
-
-
-def _print(header: Row, rows: Sequence[Row], plain: bool) -> None:
-    print_table(header, rows, plain)
 
 
 def _count(number: int | None) -> str:
