@@ -219,7 +219,8 @@ class TrainingConfig(Section):
     monitor: MonitorName | None = None
     """What decides the best checkpoint, early stopping and plateaus; default: the first of evaluation.metrics."""
     batch_tokens: Positive = 4096
-    """Tokens (or feature vectors) a batch holds, padding included, on the longer of its two sides."""
+    """Tokens (or feature vectors) a batch holds, padding included, on the longer of its two sides; before subword
+    sampling, which makes more of them."""
     accumulate: Positive = 1
     """Batches whose gradients make one update, on however many workers."""
     optimizer: OptimizerName = "adam"

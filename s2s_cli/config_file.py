@@ -80,11 +80,12 @@ def parse_config(text: str, name: str, folder: Path) -> Config:
 
 
 def dump_config(config: Config, *, comments: bool = False) -> str:
-    """The config as YAML that reads back equal; with `comments`, every key has its meaning beside it."""
+    """The config as YAML that reads back equal: by `parse_config`, as a run keeps it. With `comments` every key has its
+    meaning beside it, and it is `load_config` that reads it."""
     data = config.model_dump(mode="json")
     if not comments:
         return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
-    return "\n".join(_commented(Config, data, "")) + "\n"
+    return "\n".join(_commented(Config, yaml12.unfilled(data), "")) + "\n"
 
 
 def schema() -> dict[str, Any]:

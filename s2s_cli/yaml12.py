@@ -21,7 +21,7 @@ MAX_DEPTH = 20
 MAX_KEY = 200
 
 _NO_TEXT = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")  # controls, line ends, half characters
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_VARIABLE = re.compile(r"(\$?)\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def _refusal(problem: str, event: Any) -> yaml.MarkedYAMLError:
@@ -66,7 +66,8 @@ def parse(
     """Reads one document into plain values, and the line of every key path (from 1).
 
     Args:
-        text: the document. `${NAME}` in a scalar is filled from the environment before its type is read.
+        text: the document. `${NAME}` in a scalar is filled from the environment before its type is read; `$${NAME}`
+            stands for `${NAME}` itself.
         name: what to call the document in errors, usually the file's name.
         fill: whether `${NAME}` means a variable; not in a document that was filled once already.
         most: characters that the document may have.
@@ -123,9 +124,13 @@ def _value(
         return [_value(reader, item, (*path, i), lines, name, fill, unset) for i, item in enumerate(node.value)]
     if isinstance(node, yaml.ScalarNode):
         where = f"{name}:{line}: {'.'.join(map(str, path))}"
-        missing = [match for match in _VARIABLE.findall(node.value) if match not in os.environ] if fill else []
+        names = [name for escaped, name in _VARIABLE.findall(node.value) if not escaped] if fill else []
+        missing = [name for name in names if name not in os.environ]
         if missing:
-            problem = f"{where}: the environment variable {missing[0]} is not set; set it, or write the value here"
+            problem = (
+                f"{where}: the environment variable {missing[0]} is not set; set it, or write the value here "
+                f"($${{{missing[0]}}} stands for ${{{missing[0]}}} itself)"
+            )
             if unset is None:
                 raise UserError(problem)
             unset[path] = problem
@@ -133,8 +138,21 @@ def _value(
     raise UserError(f"{name}:{line}: the tag {node.tag} is not allowed")
 
 
+def _filled(match: re.Match[str]) -> str:
+    return match[0][1:] if match[1] else os.environ.get(match[2], match[0])
+
+
+def unfilled(value: Any) -> Any:
+    """The same with each `${NAME}` written so that it is not filled when it is read."""
+    if isinstance(value, str):
+        return _VARIABLE.sub(lambda match: f"${match[0]}", value)
+    if isinstance(value, dict):
+        return {key: unfilled(item) for key, item in value.items()}
+    return [unfilled(item) for item in value] if isinstance(value, list) else value
+
+
 def _scalar(reader: _Reader, node: yaml.ScalarNode, where: str, fill: bool) -> Any:
-    text = _VARIABLE.sub(lambda match: os.environ.get(match[1], match[0]), node.value) if fill else str(node.value)
+    text = _VARIABLE.sub(_filled, node.value) if fill else str(node.value)
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise UserError(f"{where}: this text holds half a character (a surrogate)")
     plain = node.style is None

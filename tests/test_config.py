@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -127,7 +128,11 @@ def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def same(config: Config, comments: bool) -> bool:
-    return parse_config(dump_config(config, comments=comments), "dump", Path("/nowhere")) == config
+    text = dump_config(config, comments=comments)
+    if not comments:
+        return parse_config(text, "dump", Path("/nowhere")) == config
+    with tempfile.TemporaryDirectory() as folder:  # what is shown is given to `s2s train` again
+        return read(Path(folder), text) == config
 
 
 # What is there without being asked for
@@ -645,6 +650,20 @@ def test_a_file_that_cannot_be_looked_at_is_one_that_is_not_there(
 
 
 # Back to YAML, and compared
+
+
+@pytest.mark.parametrize("comments", [False, True])
+def test_a_placeholder_is_none_of_the_environments(
+    tmp_path: Path, comments: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S2S_TEST_USER", "somebody")
+    monkeypatch.delenv("S2S_TEST_COUNT", raising=False)
+    symbols = "tokenizer: {user_symbols: ['$${S2S_TEST_USER}', '<$${S2S_TEST_COUNT}>', '${S2S_TEST_USER}', '$${}']}\n"
+    config = read(tmp_path, MINIMAL + symbols)
+    assert config.tokenizer.user_symbols == ("${S2S_TEST_USER}", "<${S2S_TEST_COUNT}>", "somebody", "$${}")
+    assert same(config, comments)
+    with pytest.raises(UserError, match=r"not set.*\$\$\{S2S_TEST_COUNT\} stands for \$\{S2S_TEST_COUNT\}"):
+        read(tmp_path, MINIMAL + "tokenizer: {user_symbols: ['${S2S_TEST_COUNT}']}\n")
 
 
 @pytest.mark.parametrize("comments", [False, True])

@@ -258,6 +258,18 @@ def test_a_validation_text_that_changed_is_refused(tmp_path: Path) -> None:
         train(tmp_path, "run", training__max_steps=25)
 
 
+def test_a_reference_that_changed_in_case_alone_is_refused(tmp_path: Path) -> None:
+    """With a tokenizer that folds case its pieces are the same, and BLEU is not."""
+    folded = {"tokenizer__normalization": "nmt_nfkc_cf"}
+    train(tmp_path, "run", **folded)
+    path = tmp_path / "valid.tgt"
+    path.write_text(path.read_text().upper())
+    with pytest.raises(UserError, match="the validation text is not what this run began with"):
+        train(tmp_path, "run", **folded, training__max_steps=25)
+    state = tmp_path / "run" / "checkpoints" / "step-00000020" / "state.json"
+    assert "references" in json.loads(state.read_text())
+
+
 def test_figures_of_an_attempt_that_saved_nothing_are_forgotten(tmp_path: Path) -> None:
     train(tmp_path, "run", training__log_every=5)
     run = tmp_path / "run"
