@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from typing import NamedTuple
 
@@ -37,11 +38,13 @@ class CapturedModel:
     Args:
         model: its step must ask the device nothing, and its weights must stay where they are.
         record: makes a graph; by default one of CUDA.
+        device: the GPU of both: the current one of whichever thread while graphs are recorded and replayed.
     """
 
-    def __init__(self, model: Model, record: Record | None = None) -> None:
-        self.model = model
-        self._record = record or _CudaRecorder()
+    def __init__(self, model: Model, record: Record | None = None, device: torch.device | None = None) -> None:
+        self.model, self._device = model, device
+        with self._current():
+            self._record = record or _CudaRecorder()
         self._seen: Counter[Sequence[torch.Size]] = Counter()
         self._recorded: OrderedDict[Sequence[torch.Size], _Recorded] = OrderedDict()
         self._records = True
@@ -50,8 +53,11 @@ class CapturedModel:
 
     def step(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step:
         """As the model's. Threads take their turns: all of them copy into the same tensors."""
-        with self._turn:
+        with self._turn, self._current():
             return self._replayed(tokens_BQ, state, memory)
+
+    def _current(self) -> AbstractContextManager[object]:
+        return torch.cuda.device(self._device) if self._device else nullcontext()
 
     def _replayed(self, tokens_BQ: Tensor, state: DecoderState, memory: Memory) -> Step:
         inputs = (tokens_BQ, *state.tensors, *memory.tensors)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from s2s_cli.manifest import MANIFEST, MODEL, STATE, TRAINING, Manifest
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.run import FORMAT, RunDirectory, is_checkpoint, is_leftover
 
+_BIAS_INSIDE = re.compile(r"\.rnn\.bias_[ih]h_l0$")
 LATER: dict[str, Any] = {
     "data.temperature": None,
     "data.train.weight": None,
@@ -221,6 +223,8 @@ def check_fits(model: nn.Module, tensors: Mapping[str, Tensor], name: str) -> No
     """
     mine = weights(model)
     if missing := sorted(mine.keys() ^ tensors.keys()):
+        if all(_BIAS_INSIDE.search(name) for name in missing):
+            raise UserError(f"{name}: its layer_norm had biases inside, as an earlier s2s made it: train it anew")
         raise UserError(f"{name}: its weights do not fit this model: {', '.join(missing[:3])} on one side only")
     for key, tensor in mine.items():
         if tensor.shape != tensors[key].shape:

@@ -21,6 +21,7 @@ from s2s_cli.config_model import DecoderConfig as DecoderConfig
 from s2s_cli.config_model import EncoderConfig as EncoderConfig
 from s2s_cli.config_model import ModelConfig as ModelConfig
 from s2s_cli.config_section import Beam, File, Positive, Precision, Rate, Section, Width
+from s2s_cli.errors import printable
 
 SourceKind = Literal["text", "features"]
 OptimizerName = Literal["adam", "adamw", "sgd"]
@@ -71,8 +72,8 @@ class ParallelText(Section):
     @field_validator("name")
     @classmethod
     def _printable(cls, name: str) -> str:
-        if not name.isprintable():
-            raise ValueError("must be printable characters in one line")
+        if printable(name) != name:
+            raise ValueError("must be one line, without control characters")
         return name
 
     @model_validator(mode="after")

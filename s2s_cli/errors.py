@@ -7,15 +7,24 @@ error; 130 and 143 after SIGINT and SIGTERM; 141 where the reader of the output 
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 GATE_MISSED = 1
 INTERNAL_ERROR = 70
 
 
+_OBEYED = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that turn the direction of text."""
+
+
 def printable(text: str) -> str:
     """A name from the disk, or from a stranger: what a terminal or a CI would obey is not handed on."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return "".join("?" if _is_obeyed(character) else character for character in text)
+
+
+def _is_obeyed(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _OBEYED
 
 
 class S2SError(Exception):

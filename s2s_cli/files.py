@@ -174,10 +174,8 @@ def locked(path: Path, doing: str, advice: str) -> Iterator[None]:
         except FileNotFoundError:  # its holder has just removed the folder
             continue
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{path.parent}: {_holder(file)} is {doing} here; wait, or {advice}") from None
+            if not (_takes(file) or _takes(file, after=0.05)):  # `is_locked` may have had it for a moment
+                raise UserError(f"{path.parent}: {_holder(file)} is {doing} here; wait, or {advice}")
             if not _is_at(path, file):
                 continue
             file.truncate(0)
@@ -185,6 +183,16 @@ def locked(path: Path, doing: str, advice: str) -> Iterator[None]:
             file.flush()
             yield
             return
+
+
+def _takes(lock: BinaryIO, after: float = 0.0) -> bool:
+    """Whether a lock can be had, some seconds from now."""
+    time.sleep(after)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_at(path: Path, file: BinaryIO) -> bool:

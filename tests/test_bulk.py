@@ -34,6 +34,7 @@ from s2s_cli.translate.bulk import can_go_on
 from s2s_cli.translate.entry import Notices
 from s2s_cli.translate.formats import Prefixed, choose_format
 from s2s_cli.translate.lines import FIRST_WINDOW
+from s2s_cli.translate.machines import refuse_alone
 from s2s_cli.translate.part import Part
 from s2s_cli.translate.streams import read_input
 from s2s_cli.translate.translator import Translator
@@ -174,7 +175,9 @@ def test_what_came_through_a_pipe_cannot_be_gone_on_with(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "pipe")
     assert can_go_on(tmp_path / "in", tmp_path / "out", [tmp_path / "terms"])
     assert not can_go_on(tmp_path / "in", tmp_path / "out", [tmp_path / "terms", tmp_path / "pipe"])
-    assert not can_go_on(tmp_path / "pipe", tmp_path / "out")
+    assert not can_go_on(tmp_path / "pipe", tmp_path / "out", [])
+    with pytest.raises(UserError, match="and --prefix and --terminology"):  # workers would each write what they got
+        refuse_alone(tmp_path / "in", tmp_path / "out", [tmp_path / "pipe"], looks=False, processes="1", fresh=False)
 
 
 def test_other_processes_are_not_given_all_prefixes(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from s2s_cli.checkpoint import (
     LATER,
     Checkpoint,
     average,
+    check_fits,
     identity,
     load_model,
     load_weights,
@@ -37,6 +38,7 @@ from s2s_cli.data.tokenizer import Tokenizer
 from s2s_cli.errors import RunFailed, UserError
 from s2s_cli.files import sha256
 from s2s_cli.manifest import MANIFEST, MODEL, STATE, TRAINING
+from s2s_cli.model.recurrent import CELLS
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.run import FORMAT, RunDirectory, find_model, record_latest
 from s2s_cli.train.metrics import MetricsLog
@@ -641,6 +643,17 @@ with RunDirectory(Path(sys.argv[1])).lock():
     print("held", flush=True)
     sys.stdin.read()
 """
+
+
+def test_weights_of_an_earlier_layer_norm_are_told() -> None:
+    cell = CELLS["gru"](3, 4, layer_norm=True)
+    inside = {"rnn.bias_ih_l0": torch.zeros(12), "rnn.bias_hh_l0": torch.zeros(12)}
+    model = torch.nn.ModuleDict({"a": cell})
+    tensors = {**weights(model), **{f"a.{name}": tensor for name, tensor in inside.items()}}
+    with pytest.raises(UserError, match="biases inside, as an earlier s2s made it: train it anew"):
+        check_fits(model, tensors, "run")
+    with pytest.raises(UserError, match="on one side only"):
+        check_fits(model, {**tensors, "more": torch.zeros(1)}, "run")
 
 
 def test_a_run_has_one_trainer_at_a_time(run: RunDirectory) -> None:

@@ -518,6 +518,8 @@ def test_bands_and_bars_show_every_figure() -> None:
     assert (first.get_color(), second.get_color()) == (first.get_color(),) * 2
     assert [line.get_linestyle() for line in (first, second)] == ["-", "--"]
     assert list(edge.get_xdata()) == [3, 3]
+    places = pictures.bands([Panel(name, "x", "y", {"a": [one]}) for name in "abc"], broken={"a": "absent"}).axes
+    assert [axes.axison for axes in places] == [True, True, True, False]
     (axes,) = pictures.bars({"BLEU": {"a": one, "b": two}}).axes
     assert [bar.get_width() for bar in axes.patches] == [10, 20]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]

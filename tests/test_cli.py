@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+import torch
 import toy
 import yaml
 
@@ -22,6 +23,7 @@ import s2s_cli
 from s2s_cli.config_file import dump_config, load_config, schema
 from s2s_cli.errors import UserError
 from s2s_cli.score.system import ModelSystem
+from s2s_cli.score.testset import from_run
 from s2s_cli.translate.code import translating_code
 
 
@@ -184,11 +186,14 @@ def test_the_same_model_on_the_same_text_is_not_translated_twice(trained: Path, 
         os.truncate(weights, 10)
     done = toy.s2s("evaluate", "--model", tmp_path / "damaged", cwd=trained, **cache)
     assert done.returncode == 2, "what is kept does not stand for damaged weights"
-    computed = ModelSystem(trained / "runs" / "toy", None, print)._computed
-    before = computed()
+    system = ModelSystem(trained / "runs" / "toy", None, print)
+    test = from_run(system.run, system.config, None)
+    before = system._key(test)
     for where in ("torch.__version__", "sentencepiece.__version__"):  # nor for what another release would say
         with patch(where, "another"):
-            assert computed() != before
+            assert system._key(test) != before
+    with patch("s2s_cli.score.system.choose_precision", lambda *_: torch.bfloat16):
+        assert system._key(test) != before
     nowhere = toy.s2s("evaluate", cwd=trained, S2S_CACHE="/dev/null/x")
     assert nowhere.returncode == 0
     assert nowhere.stderr == b""
@@ -223,7 +228,7 @@ def test_names_of_a_stranger_are_obeyed_by_nobody(trained: Path, tmp_path: Path)
         for stream in (done.stdout, done.stderr):
             assert b"\x1b" not in stream
             assert not [line for line in stream.splitlines() if line.startswith(b"::")]
-    with pytest.raises(UserError, match=r"data\.test.*name: must be printable"):
+    with pytest.raises(UserError, match=r"data\.test.*name: must be one line"):
         load_config(toy.write_config(tmp_path, data__test=[{"name": "a\nb", "source": "s", "target": "t"}]))
 
 

@@ -644,7 +644,8 @@ def test_a_file_that_cannot_be_looked_at_is_one_that_is_not_there(
     def forbidden(self: Path, **_: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
 
-    monkeypatch.setattr(Path, "stat", forbidden)
+    for name in ("is_file", "exists", "stat"):
+        monkeypatch.setattr(Path, name, forbidden)
     assert not names_files(tmp_path / "c.yaml")
     assert not RunDirectory(tmp_path).exists
 

@@ -259,6 +259,8 @@ def test_what_stands_behind_the_part_that_is_read_asks_for_nothing(make: Callabl
     assert whole.text.count("Haus") >= 1 and stands("12,5", whole.text) and stands("77", whole.text)
     ((cut,),) = make(wishes, max_length=60, max_source_length=30).translate([source])
     assert stands("Haus", cut.text) and stands("12,5", cut.text) and not stands("77", cut.text)
+    assert wishes.kept(source, 6) == wishes.called(source, 3) == [], "nor what is cut in its midst"
+    assert wishes.kept(source, 9) == ["12,5"] and wishes.called(source, 4) == ["Haus"]
 
 
 @pytest.mark.parametrize("prefix", [" sun", "  sun", " a", " "])

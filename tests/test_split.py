@@ -152,6 +152,8 @@ def test_between_scripts_without_spaces_and_with_them_a_space_is_put() -> None:
     assert translation.text == "안녕하세요. 잘 지내요.", "Hangul is as wide as Chinese, and has spaces"
     (translation,) = document.join([[Translation("こんにちは。", 0.0)], [Translation("元気です。", 0.0)]])
     assert translation.text == "こんにちは。元気です。"
+    (translation,) = document.join([[Translation("สวัสดี", 0.0)], [Translation("สบายดี", 0.0)]])
+    assert translation.text == "สวัสดี สบายดี", "Thai parts sentences, if not words"
 
 
 def test_blocks_change_no_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,7 @@ def lengths(evidence: Evidence) -> Section:
             answer.append(f"On {title} BLEU goes {', and '.join(courses)}.")
         for group, names in _PANELS.items():
             drawn = {name: curves[name] for name in names if name in curves}
-            if len(drawn) > 1 or "none" in drawn:
+            if drawn and (not group or set(drawn) & set(LOCAL)):
                 panels.append(panel(evidence.tasks[task], drawn, group=group))
     return Section(
         "Without attention BLEU falls as source sentences grow, with attention it does not (Bahdanau et al. 2015, "

@@ -39,7 +39,7 @@ def bands(panels: Sequence[Panel], broken: Mapping[str, str] | None = None) -> F
     """Lines in the bands of their intervals, two plots in a row; a name has one colour in all of them.
 
     Args:
-        panels: one, or an even number.
+        panels: at least one.
         broken: names whose lines are broken ones in the look of another.
     """
     columns = min(2, len(panels))
@@ -47,10 +47,13 @@ def bands(panels: Sequence[Panel], broken: Mapping[str, str] | None = None) -> F
     figure = empty(6.2 * columns, 0.6 + 4.4 * rows)
     names = list(dict.fromkeys(name for panel in panels for name in panel.lines))
     legend = {}
-    for axes, panel in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=True):
+    plots = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in plots[len(panels) :]:
+        axes.set_axis_off()
+    for axes, panel in zip(plots, panels, strict=False):
         for name, points in panel.lines.items():
             pair = (broken or {}).get(name)
-            look = style(names.index(name)) if pair is None else style(names.index(pair)) | {"linestyle": "--"}
+            look = style(names.index(pair if pair in names else name)) | ({"linestyle": "--"} if pair else {})
             places, values, lows, highs = zip(*points, strict=True)
             (legend[name],) = axes.plot(places, values, label=name, **look, markersize=4)
             axes.fill_between(places, lows, highs, color=look["color"], alpha=0.15, linewidth=0)

@@ -169,6 +169,7 @@ def translate(
     from s2s_cli.translate.wishes import Wishes, patterns, read_terms
     from s2s_cli.translate.workers import count_workers, shared
 
+    others = [*(terminology or ()), *([prefix] if prefix else [])]
     with sharing() as dispatcher, ExitStack() as held:
         group = dispatcher.workers
         with group.together():
@@ -176,7 +177,8 @@ def translate(
                 if output is None and attention is None:  # nothing is left half written
                     end_quietly_on_closed_pipe()
             else:
-                refuse_alone(input_, output, looks=show_attention or bool(attention), processes=workers, fresh=fresh)
+                looks = show_attention or bool(attention)
+                refuse_alone(input_, output, others, looks=looks, processes=workers, fresh=fresh)
             read = [("--input", input_), ("--prefix", prefix), *(("--terminology", path) for path in terminology or ())]
             check_destinations({"--output": output, "--attention": attention}, read)
             if prefix and split:
@@ -218,7 +220,6 @@ def translate(
             else:
                 work = divided(dispatcher, translator, form)
             asked = None
-            others = [*(terminology or ()), *([prefix] if prefix else [])]
             if input_ and output and can_go_on(input_, output, others) and not watches:
                 options = {name.rstrip("_"): value for name, value in ctx.params.items() if name not in SAME_RESULT}
                 asked = asked_of(translator, models, input_, options)

@@ -17,7 +17,7 @@ from s2s_cli.data.mixture import Mixture, tempered
 from s2s_cli.data.sequences import Block, Sentences, Sequences, SequencesBuilder, digest
 from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
 from s2s_cli.errors import UserError
-from s2s_cli.files import matching
+from s2s_cli.files import json_sha256, matching
 from s2s_cli.packing import open_unpacked
 
 CHUNK = 4096  # sentences given to SentencePiece at once
@@ -142,6 +142,12 @@ class Corpus:
     def fingerprint(self) -> str:
         """SHA-256 over the pieces, and over the mixture: a run that goes on must go on with the same corpus."""
         return digest(self.source, self.target, *([self.mixture] if self.mixture else []))
+
+    @cached_property
+    def targets_fingerprint(self) -> str:
+        """SHA-256 over the target texts, which are kept: those of equal pieces may differ, in case for example."""
+        assert self.texts is not None
+        return json_sha256(list(self.texts[1]))
 
 
 class Chunk(NamedTuple):

@@ -111,6 +111,7 @@ def _train(
         "tokenizer": tokenizer.fingerprint,
         "training text": train_corpus.fingerprint,
         "validation text": valid_corpus.fingerprint,
+        "validation references": valid_corpus.targets_fingerprint,
     }
     workers.check_alike(found, str(run.path))
     model = build_model(config.model, tokenizer)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import asdict
-from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import NoReturn
@@ -22,7 +21,7 @@ from s2s_cli.data.batches import Batch, Sampler
 from s2s_cli.device import FreedMemory, autocast, choose_precision, explain_memory
 from s2s_cli.distributed import unreduced
 from s2s_cli.errors import Damaged, RunFailed, Stopped, UserError
-from s2s_cli.files import disk_explained, json_sha256
+from s2s_cli.files import disk_explained
 from s2s_cli.model.seq2seq import Losses, Seq2Seq
 from s2s_cli.signals import StopRequest, stopped_by
 from s2s_cli.train.metrics import MetricsLog
@@ -267,12 +266,6 @@ class Trainer:
 
     # --- saving and going on
 
-    @cached_property
-    def _references(self) -> str:
-        """A hash of what validation scores against: texts of equal pieces may differ, in case for example."""
-        assert self.parts.valid.texts is not None
-        return json_sha256(list(self.parts.valid.texts[1]))
-
     def _checkpoint_name(self) -> str:
         return f"step-{self.progress.step:08d}"
 
@@ -303,7 +296,7 @@ class Trainer:
             "random_of_others": random[1:],
             "corpus": self.parts.train.fingerprint,
             "validation": self.parts.valid.fingerprint,
-            "references": self._references,
+            "references": self.parts.valid.targets_fingerprint,
         }
         model = self.average.tensors if self.average else own
         self._refuse_what_is_no_number({**training, **self.average.tensors} if self.average else training)
@@ -365,7 +358,7 @@ class Trainer:
                 f"{self.run.path}: the training text is not what this run began with, so it cannot go on exactly; "
                 "restore the text, or begin anew with --fresh"
             )
-        found = self.parts.valid.fingerprint, self._references
+        found = self.parts.valid.fingerprint, self.parts.valid.targets_fingerprint
         if (state.get("validation", found[0]), state.get("references", found[1])) != found:
             raise UserError(
                 f"{self.run.path}: the validation text is not what this run began with, so its scores could not be "

@@ -37,7 +37,7 @@ class Watcher(Protocol):
         """So many lines are done; `share` of the way, where that is known."""
 
 
-def can_go_on(source: Path | None, output: Path | None, others: Iterable[Path] = ()) -> bool:
+def can_go_on(source: Path | None, output: Path | None, others: Iterable[Path]) -> bool:
     """Whether a translation that is interrupted could go on: from a file to a file, and nothing comes through a pipe.
 
     Args:

@@ -173,8 +173,10 @@ class Splitter:
 
 def _is_wide(text: object) -> bool:
     """Whether a text ends in a script that is written without spaces, a closing quote aside."""
-    return isinstance(text, str) and any(is_unspaced(character) or _is_wide_mark(character) for character in text[-2:])
+    return isinstance(text, str) and any(_is_of_wide_script(character) for character in text[-2:])
 
 
-def _is_wide_mark(character: str) -> bool:
-    return category(character).startswith("P") and east_asian_width(character) in "WF"
+def _is_of_wide_script(character: str) -> bool:
+    """Chinese and Japanese letters and marks: Hangul and emoji are as wide, and Thai as little divided into words."""
+    own = is_unspaced(character) or category(character).startswith("P")
+    return own and east_asian_width(character) in "WFH"

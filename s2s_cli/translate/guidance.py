@@ -81,8 +81,9 @@ class Guide:
         if not any((entry.prefix, entry.force, entry.forbid, *of_all)):
             return found
         begin = entry.prefix.translate(REPAIRS)
-        source = self._read(entry.source, row) if wishes.need_text else ""
-        kept, called = wishes.kept(source), wishes.called(source)
+        source = str(entry.source) if wishes.need_text else ""
+        read = self._read(source, row)
+        kept, called = wishes.kept(source, read), wishes.called(source, read)
         forced = dict.fromkeys(_words((*entry.force, *wishes.force, *called), "forced"))
         avoid = self._avoid(_words((*entry.forbid, *wishes.forbid), "forbidden"))
         if avoid:
@@ -107,13 +108,13 @@ class Guide:
             )
         return found
 
-    def _read(self, source: object, row: Any) -> str:
-        """The beginning of a source that its pieces are of: all of it, unless it was cut."""
-        text, vocabulary = str(source), self._tokenizer.source
+    def _read(self, source: str, row: Any) -> int:
+        """How many characters of a source its pieces are of: all, unless it was cut."""
+        vocabulary = self._tokenizer.source
         if len(row) < self._config.max_source_length or not isinstance(vocabulary, Vocabulary):
-            return text
-        spans = vocabulary.spans(text)[: len(row)]
-        return text[: spans[-1][1]] if spans else ""
+            return len(source)
+        spans = vocabulary.spans(source)[: len(row)]
+        return spans[-1][1] if spans else 0
 
     def _avoid(self, phrases: tuple[str, ...]) -> Forbidden | None:
         if not phrases:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from s2s_cli.translate.streams import Answer, Window, Work, answer
 from s2s_cli.translate.translator import Translator
 
 
-def refuse_alone(source: Path | None, output: Path | None, *, looks: bool, processes: str, fresh: bool) -> None:
+def refuse_alone(
+    source: Path | None, output: Path | None, others: Iterable[Path], *, looks: bool, processes: str, fresh: bool
+) -> None:
     """Refuses what only one worker can do.
 
     Args:
-        source, output: files.
+        source, output, others: files, as for `can_go_on`.
         looks: whether attention is to be seen.
         processes: of --workers.
         fresh: whether what was begun is to be forgotten.
@@ -26,10 +28,10 @@ def refuse_alone(source: Path | None, output: Path | None, *, looks: bool, proce
     Raises:
         UserError: saying what to do.
     """
-    if not can_go_on(source, output):
+    if not can_go_on(source, output, others):
         raise UserError(
             "several workers translate a file to a file, not streams, which no two can share: name regular files on a "
-            "shared disk with --input and --output, or start one worker"
+            "shared disk with --input and --output (and --prefix and --terminology), or start one worker"
         )
     if looks:
         raise UserError("--attention and --show-attention see what one worker does: leave them out, or start one")

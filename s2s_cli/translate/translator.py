@@ -213,7 +213,7 @@ class Translator:
                 self._has_table = True
                 self._captured = None  # its graphs look nothing up
             if self.device.type == "cuda" and self._captured is None:
-                self._captured = CapturedModel(self._ready)
+                self._captured = CapturedModel(self._ready, device=self.device)
             return self._captured or self._ready
 
     def _decode(self, model: Model, sources: Sequence[_Asked]) -> list[list[Hypothesis]]:

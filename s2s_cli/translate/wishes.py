@@ -22,7 +22,7 @@ _BEFORE_SIGN = r"(?:(?<!\S)|(?<=[(\[{<>=~\"'“„«$€£¥]))"  # elsewhere it
 KINDS = {
     # Brackets belong to it in pairs, or where they never close.
     "urls": rf"(?i:https?://|ftp://|www\.)(?:{_URL}|\((?:{_URL}|\({_URL}*\))*\)|\((?![^\s<>\"]*\)))+(?<![.,;:!?(\]}}'])",
-    "emails": rf"(?:{_LETTER}|[.+-])+@(?:{_LETTER}|-)+(?:\.(?:{_LETTER}|-)+)+",
+    "emails": rf"(?:{_LETTER}|[.+-])++@(?:{_LETTER}|-)+(?:\.(?:{_LETTER}|-)+)+",
     # Whole or not at all, so nothing is given back for a letter that follows.
     "numbers": (
         rf"(?:{_BEFORE_SIGN}[+−±-])?(?<!{_LETTER})(?<!\d{_WITHIN})"
@@ -64,16 +64,21 @@ class Wishes:
         """Whether they look at the words of the source."""
         return bool(self.terms or self.keep or self.copy_unknown)
 
-    def kept(self, source: str) -> list[str]:
-        """The spans of a source that its translation keeps, in their order."""
-        return [source[begin:end] for begin, end in self._kept(source)]
+    def kept(self, source: str, read: int | None = None) -> list[str]:
+        """The spans of a source that its translation keeps, in their order.
 
-    def called(self, source: str) -> list[str]:
-        """The targets of the terms that a source holds, but for those within what is kept, each once."""
+        Args:
+            source: the whole of it.
+            read: characters that are translated; what goes beyond is not kept. Default: all.
+        """
+        return [source[begin:end] for begin, end in self._kept(source) if read is None or end <= read]
+
+    def called(self, source: str, read: int | None = None) -> list[str]:
+        """The targets of the terms that a source holds, but for those within what is kept, each once; as `kept`."""
         if not self.terms:
             return []
-        kept = self._kept(source)
-        matches = self._matches(source)
+        kept, limit = self._kept(source), len(source) if read is None else read
+        matches = ((begin, end) for begin, end in self._matches(source) if end <= limit)
         found = [(begin, end) for begin, end in matches if not any(a <= begin and end <= b for a, b in kept)]
         targets = (self._target(_BLANK.sub(" ", source[begin:end])) for begin, end in _apart(found))
         return list(dict.fromkeys(target for target in targets if target))
