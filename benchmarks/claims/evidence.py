@@ -38,12 +38,17 @@ class Curve:
     @property
     def slope(self) -> Estimate:
         """The change of the score for ten words more, over the lengths that were trained on."""
-        return slope(self.groups[: self.trained], [place / TEN for place in self.places[: self.trained]])
+        return slope(*self._trained_on)
 
     @property
     def relative_slope(self) -> Estimate:
         """The same change in percent of the score, so that what has little to lose is not said to lose little."""
-        return relative_slope(self.groups[: self.trained], [place / TEN for place in self.places[: self.trained]])
+        return relative_slope(*self._trained_on)
+
+    @property
+    def _trained_on(self) -> tuple[Sequence[Estimate], list[float]]:
+        """The groups that were trained on, and their places in tens of words."""
+        return self.groups[: self.trained], [place / TEN for place in self.places[: self.trained]]
 
     @property
     def beyond(self) -> Estimate | None:

@@ -38,6 +38,7 @@ from benchmarks.claims.section import (
     shown,
     signed,
     stated,
+    unmeasured,
     wanted,
 )
 from benchmarks.claims.statistics import Estimate, Share, Verdict, above, below, estimate, mean
@@ -382,7 +383,7 @@ def _smaller(evidence: Evidence, name: str, other: str) -> list[Statement]:
         scope, text = "parameters", f"{VARIANTS[name].title} has fewer than {VARIANTS[other].title}"
         kept = evidence.contents(task, (name, other))
         if len(kept) < 2:
-            found.append(Statement(scope, "", f"{text}: not measured yet", Verdict.UNFINISHED))
+            found.append(unmeasured(scope, "", text))
             continue
         one, two = (kept[variant][0]["parameters"] for variant in (name, other))
         verdict = Verdict.HOLDS if one < two else Verdict.FAILS
@@ -397,7 +398,7 @@ def _faster(evidence: Evidence, name: str, other: str, subject: str = "") -> lis
         scope, text = f"speed of {doing}", f"{VARIANTS[name].title} is faster than {VARIANTS[other].title}"
         times = _times(evidence, key, name, other)
         if times is None:
-            found.append(Statement(scope, subject, f"{text}: not measured yet", Verdict.UNFINISHED))
+            found.append(unmeasured(scope, subject, text))
         else:
             low, value, high = (math.exp(logarithm) for logarithm in (times.low, times.value, times.high))
             told = f"{text}: {value:.2f} [{low:.2f}, {high:.2f}] times as fast (over 1 wanted)"

@@ -84,6 +84,11 @@ def signed(found: Estimate) -> str:
     return f"{found.value:+.1f} [{found.low:+.1f}, {found.high:+.1f}]"
 
 
+def unmeasured(scope: str, subject: str, text: str) -> Statement:
+    """A part whose figures are not there yet."""
+    return Statement(scope, subject, f"{text}: not measured yet", Verdict.UNFINISHED)
+
+
 def stated(
     scope: str,
     subject: str,
@@ -96,7 +101,7 @@ def stated(
 ) -> Statement:
     """A figure judged by a limit, or one that is not there yet."""
     if found is None:
-        return Statement(scope, subject, f"{text}: not measured yet", Verdict.UNFINISHED)
+        return unmeasured(scope, subject, text)
     alone = ", by one seed" if len(found.by_seed) < 2 else ""
     wanted = f"{'over' if judge is above else 'under'} {limit:g} wanted"
     return Statement(scope, subject, f"{text}: {written(found)} {unit}{alone} ({wanted})", judge(found, limit))
