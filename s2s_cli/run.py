@@ -25,7 +25,8 @@ from s2s_cli import __version__
 from s2s_cli.config import Config
 from s2s_cli.config_file import dump_config, parse_config
 from s2s_cli.errors import UserError
-from s2s_cli.files import cannot_make, is_locked, is_there, locked, read_regular, sha256, write_atomically
+from s2s_cli.files import cannot_make, is_there, read_regular, sha256, write_atomically
+from s2s_cli.locks import is_locked, locked
 
 if TYPE_CHECKING:  # what only looks at runs needs no torch
     from s2s_cli.data.tokenizer import Tokenizer

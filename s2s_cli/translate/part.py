@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from s2s_cli.errors import UserError
-from s2s_cli.files import cannot_make, locked, read_regular, sync_folder, write_synced
+from s2s_cli.files import cannot_make, read_regular, sync_folder, write_synced
+from s2s_cli.locks import locked
 
 SYNC_SECONDS = 5.0
 READ_BYTES = 1 << 20
