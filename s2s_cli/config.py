@@ -8,7 +8,7 @@ before any work begins, with the keys to change.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -278,6 +278,19 @@ class TrainingConfig(Section):
     """Translations shown at each validation."""
     init_from: Path | None = None
     """Start from the best weights and the tokenizer of this run (fine-tuning)."""
+
+    def idle_settings(self) -> Iterator[str]:
+        """Keys that were set and do nothing beside the others, in words."""
+        adam, ends = self.optimizer != "sgd", self.schedule in ("linear", "cosine")
+        needs = {
+            "betas": (adam, "optimizer adam or adamw"),
+            "momentum": (not adam, "optimizer sgd"),
+            "schedule_steps": (ends, "schedule linear or cosine"),
+            "final_rate": (ends, "schedule linear or cosine"),
+            "plateau_factor": (self.schedule == "plateau", "schedule plateau"),
+            "plateau_patience": (self.schedule == "plateau", "schedule plateau"),
+        }
+        return self._idle("training", needs)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

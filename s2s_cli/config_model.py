@@ -144,7 +144,6 @@ class ModelConfig(Section):
 
     def idle_settings(self) -> Iterator[str]:
         """Keys that were set and do nothing beside the others, in words."""
-        fields = type(self).model_fields
         needs = {
             "attention_size": (self.attention in (*BAHDANAU, *MULTI_HEAD, "luong-concat"), "attention bahdanau"),
             "attention_heads": (self.attention in MULTI_HEAD, "attention multi-head"),
@@ -154,10 +153,7 @@ class ModelConfig(Section):
             "encoder_dropout": (self.attention != "none", "attention"),
             "variational_dropout": (self.drops_states, "dropout"),
         }
-        for key, (used, need) in needs.items():
-            value = getattr(self, key)
-            if not used and value != fields[key].default:
-                yield f"model.{key} {str(value).lower()} has no effect without model.{need}"
+        return self._idle("model", needs)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

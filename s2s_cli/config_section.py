@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,3 +28,15 @@ class Section(BaseModel):
         """Which of some keys that were just given, whatever their value, nothing looks at, in words; empty where none.
         A config may list all keys, and is not held to this."""
         return ""
+
+    def _idle(self, section: str, needs: Mapping[str, tuple[bool, str]]) -> Iterator[str]:
+        """Which keys have another value than their default and do nothing, in words.
+
+        Args:
+            section: this one's name.
+            needs: by key, whether anything looks at it, and the settings without which nothing does.
+        """
+        for key, (used, need) in needs.items():
+            value = getattr(self, key)
+            if not used and value != type(self).model_fields[key].default:
+                yield f"{section}.{key} {str(value).lower()} has no effect without {section}.{need}"

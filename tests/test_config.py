@@ -22,7 +22,15 @@ from pydantic import BaseModel
 
 from s2s_cli import config as sections
 from s2s_cli import config_decoding, config_model
-from s2s_cli.config import CHANGEABLE, Config, DecodingConfig, EvaluationConfig, ModelConfig, TokenizerConfig
+from s2s_cli.config import (
+    CHANGEABLE,
+    Config,
+    DecodingConfig,
+    EvaluationConfig,
+    ModelConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
 from s2s_cli.config_file import change, differences, dump_config, load_config, parse_config, schema
 from s2s_cli.data.corpus import READERS
 from s2s_cli.errors import UserError
@@ -842,6 +850,24 @@ def test_settings_of_the_model_that_do_nothing_are_told(settings: dict[str, Any]
     (told,) = ModelConfig(**settings).idle_settings()
     assert f"model.{key}" in told
     assert not [*ModelConfig(**(settings | needed)).idle_settings()]
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [
+        ({"momentum": 0.9}, {"optimizer": "sgd"}),
+        ({"optimizer": "sgd", "betas": (0.9, 0.99)}, {"optimizer": "adamw"}),
+        ({"final_rate": 0.1}, {"schedule": "cosine"}),
+        ({"schedule": "plateau", "schedule_steps": 50}, {"schedule": "linear"}),
+        ({"plateau_factor": 0.25}, {"schedule": "plateau"}),
+        ({"schedule": "cosine", "plateau_patience": 1}, {"schedule": "plateau"}),
+    ],
+)
+def test_settings_of_the_training_that_do_nothing_are_told(settings: dict[str, Any], needed: dict[str, Any]) -> None:
+    key = next(key for key in reversed(settings))
+    (told,) = TrainingConfig(max_steps=9, **settings).idle_settings()
+    assert f"training.{key}" in told
+    assert not [*TrainingConfig(max_steps=9, **(settings | needed)).idle_settings()]
 
 
 def test_the_schema_is_whole_and_plain_json() -> None:

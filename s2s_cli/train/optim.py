@@ -54,8 +54,8 @@ def decay_end(config: TrainingConfig, horizon: int) -> int | None:
     return max(horizon, config.warmup_steps)
 
 
-def idle_settings(config: TrainingConfig, step: int, horizon: int) -> Iterator[str]:
-    """What a schedule leaves without effect, in words.
+def idle_updates(config: TrainingConfig, step: int, horizon: int) -> Iterator[str]:
+    """What the length of a run leaves without effect, in words.
 
     Args:
         config: the training section.

@@ -31,7 +31,7 @@ from s2s_cli.train.optim import (
     borrowed_weights,
     build_optimizer,
     decay_end,
-    idle_settings,
+    idle_updates,
     learning_rate,
     load_optimizer,
     optimizer_tensors,
@@ -109,8 +109,9 @@ class Trainer:
 
     def _tell_idle(self) -> None:
         """What has no effect, each once."""
-        idle = idle_settings(self.config.training, self.progress.step, self.progress.horizon)
-        for told in chain(self.config.model.idle_settings(), idle):
+        training, progress = self.config.training, self.progress
+        updates = idle_updates(training, progress.step, progress.horizon)
+        for told in chain(self.config.model.idle_settings(), training.idle_settings(), updates):
             if told not in self.told:
                 self.told.add(told)
                 self.observer.warn(told)
