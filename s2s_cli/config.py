@@ -160,7 +160,7 @@ class TokenizerConfig(Section):
     """SentencePiece (Kudo and Richardson 2018), trained on the training text when the run has no tokenizer yet."""
 
     type: Literal["unigram", "bpe", "char", "word"] = "unigram"
-    """The segmentation model."""
+    """The segmentation model: unigram, bpe, char or word."""
     vocab_size: Annotated[int, Field(ge=8, le=10_000_000)] = 8000
     """Pieces a vocabulary holds, the four special ones included; for char and word an upper limit."""
     shared: bool = True
@@ -235,7 +235,7 @@ class TrainingConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Weight decay (adamw: decoupled)."""
     schedule: ScheduleName = "constant"
-    """The learning rate after the warm-up, as a function of the step."""
+    """The learning rate after the warm-up: constant, linear, cosine, inverse-sqrt or plateau."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Updates over which the learning rate rises from zero."""
     schedule_steps: Positive | None = None

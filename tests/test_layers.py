@@ -21,6 +21,7 @@ PACKAGE = Path(s2s_cli.__file__).parent
 LAYERS = [
     "errors",
     "files",
+    "locks",
     "packing",
     "yaml12",
     "signals",

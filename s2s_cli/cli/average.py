@@ -13,7 +13,7 @@ from s2s_cli.cli.app import app, examples, say
 @app.command(
     short_help="Average the weights of several checkpoints.",
     epilog=examples(
-        "s2s average --model runs/demo --last 3 --output runs/demo-average",
+        "s2s average --model runs/demo --last 2 --output runs/demo-average",
         "s2s average --model runs/demo --checkpoint step-00001160 --checkpoint step-00001450 -o runs/two",
         "s2s average --model runs/tuned-a --model runs/tuned-b --output runs/both",
     ),

@@ -35,7 +35,8 @@ TopP = Annotated[
     float | None, typer.Option(metavar="P", help="sampling: among the fewest pieces of probability P together.")
 ]
 MinP = Annotated[
-    float | None, typer.Option(metavar="P", help="sampling: among pieces of P times the best one's probability.")
+    float | None,
+    typer.Option(metavar="P", help="sampling: among pieces of at least P times the best one's probability."),
 ]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="sampling: other seeds draw otherwise.")]
 Mbr = Annotated[
@@ -45,7 +46,9 @@ Mbr = Annotated[
 RepetitionPenalty = Annotated[
     float | None, typer.Option(metavar="X", help="Over 1: pieces that were said are less probable.")
 ]
-NoRepeatNgram = Annotated[int | None, typer.Option(metavar="N", help="No N pieces in a row twice in a translation.")]
+NoRepeatNgram = Annotated[
+    int | None, typer.Option(metavar="N", help="No sequence of N pieces occurs twice in a translation.")
+]
 MinLength = Annotated[int | None, typer.Option(metavar="N", help="Least pieces of a translation.")]
 MinLengthRatio = Annotated[float | None, typer.Option(metavar="X", help="Least pieces for each piece of the source.")]
 MaxLength = Annotated[int | None, typer.Option(metavar="N", help="Most pieces of a translation.")]
