@@ -243,9 +243,12 @@ def load_model(run: RunDirectory, path: Path) -> tuple[Config, Tokenizer, Seq2Se
         tensors = Checkpoint(path, config, fingerprint(files)).model()
     tokenizer = Tokenizer.from_files(files, source=config.source)
     with torch.device("meta"), _Unfilled():  # a config may ask for more than any machine has
-        check_fits(build_model(config.model, tokenizer), tensors, str(path))
-    model = build_model(config.model, tokenizer)
-    load_weights(model, tensors, str(path))
+        model = build_model(config.model, tokenizer)
+    check_fits(model, tensors, str(path))
+    filled = {one: nn.Parameter(tensors[name].to(one.dtype, copy=True)) for name, one in model.named_parameters()}
+    for module in model.modules():
+        for name, one in list(module.named_parameters(recurse=False)):
+            setattr(module, name, filled[one])  # a shared one by the same, and RNNs take note
     return config, tokenizer, model
 
 

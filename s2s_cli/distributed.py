@@ -298,4 +298,4 @@ def packed_error(error: S2SError) -> tuple[str, str, int]:
 
 def unpacked_error(kind: str, text: str, code: int) -> S2SError:
     """The error that another worker has packed."""
-    return Stopped(text, code - 128) if kind == Stopped.__name__ else KINDS[kind](text)
+    return Stopped(text, code - 128) if kind == Stopped.__name__ else KINDS.get(kind, UserError)(text)

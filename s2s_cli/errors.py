@@ -67,3 +67,11 @@ def suggest(name: str, choices: Iterable[str]) -> str:
     near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     listed = f"known: {', '.join(known)}"
     return f"did you mean '{by_lower[near[0]]}'? ({listed})" if near else listed
+
+
+def duration(seconds: float) -> str:
+    """About how long, in words."""
+    for most, unit, words in ((90, 1, "{:.0f} s"), (90 * 60, 60, "{:.0f} min"), (48 * 3600, 3600, "{:.1f} h")):
+        if seconds < most:
+            return words.format(seconds / unit)
+    return f"{seconds / 86_400:.1f} days"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -210,8 +211,10 @@ def tokenization_hint(references: Sequence[str], config: EvaluationConfig) -> st
         return None
     letters = [char for line in references[:200] for char in line if char.isalpha()]
     names = [_BY_CHARACTER.match(unicodedata.name(char, "")) for char in letters]
-    scripts = [match[0] for match in names if match]
-    if len(scripts) * 2 < len(letters) or not letters:
+    scripts = Counter(match[0] for match in names if match)
+    found = scripts.total()
+    if found * 2 < len(letters) or not letters:
         return None
-    kind = "ko-mecab" if "HANGUL" in scripts else "ja-mecab" if {"HIRAGANA", "KATAKANA"} & set(scripts) else "zh"
+    kana = scripts["HIRAGANA"] + scripts["KATAKANA"]
+    kind = "ko-mecab" if scripts["HANGUL"] * 2 > found else "ja-mecab" if kana * 10 > found else "zh"
     return f"the references are not written in words that 13a finds: BLEU is better with --tokenize {kind}, or char"

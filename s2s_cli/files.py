@@ -153,18 +153,12 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def is_there(path: Path) -> bool:
     """Whether there is such a file or folder that can be seen; a name that no system allows is not."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
+    return os.path.exists(path)  # noqa: PTH110  (of such a name Path raises)
 
 
 def is_file(path: Path) -> bool:
     """The same of a file."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def check_destinations(paths: Mapping[str, Path | None], inputs: Iterable[tuple[str, Path | None]] = ()) -> None:

@@ -73,14 +73,19 @@ class Manifest:
         """Whether training can go on from here."""
         return TRAINING in self._manifest["files"]
 
+    @property
+    def told_sha256(self) -> str:
+        """The SHA-256 of the weights that inference uses, as the manifest tells it."""
+        return str(self._manifest["files"][MODEL])
+
     def model_sha256(self) -> str:
-        """The SHA-256 of the weights that inference uses, of the file as it is.
+        """The same, of the file as it is.
 
         Raises:
             UserError: where it is not the manifest's.
         """
         self._read(MODEL)
-        return str(self._manifest["files"][MODEL])
+        return self.told_sha256
 
     def state(self) -> dict[str, Any]:
         """Counters, positions, random states."""

@@ -311,11 +311,7 @@ def find_run(path: Path | None) -> tuple[RunDirectory, Path | None]:
         path = latest_run()
         if path is None:
             raise UserError(f"no model: no run was trained in {RUNS.resolve()}; {how}")
-    try:
-        found = path.is_dir()
-    except (OSError, ValueError):  # a name that no system allows
-        found = False
-    if not found:
+    if not os.path.isdir(path):  # noqa: PTH112  (of a name that no system allows Path raises)
         raise UserError(f"{path}: no such run directory; {how}")
     run = RunDirectory(path)
     for place in (path.absolute(), path.resolve()):  # either the run's folder of checkpoints or the path may be a link

@@ -16,7 +16,7 @@ from s2s_cli.errors import UserError
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
-MAX_BYTES = 250_000
+MAX_CHARACTERS = 250_000
 MAX_DEPTH = 20
 MAX_KEY = 200
 
@@ -61,7 +61,7 @@ for _tag, _pattern in (
 
 
 def parse(
-    text: str, name: str, *, fill: bool = True, unset: dict[KeyPath, str] | None = None, most: int = MAX_BYTES
+    text: str, name: str, *, fill: bool = True, unset: dict[KeyPath, str] | None = None, most: int = MAX_CHARACTERS
 ) -> tuple[Any, dict[KeyPath, int]]:
     """Reads one document into plain values, and the line of every key path (from 1).
 

@@ -17,7 +17,7 @@ from s2s_cli.config import SamplingConfig, TokenizerConfig
 from s2s_cli.data import batches as module
 from s2s_cli.data.batches import Batch, Sampler, make_batch, pad_rows, plan_batches
 from s2s_cli.data.corpus import Corpus
-from s2s_cli.data.sequences import SequencesBuilder
+from s2s_cli.data.sequences import Block, Sequences
 from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
 
 BUDGET = 120
@@ -40,15 +40,16 @@ def pieces() -> Tokenizer:
     return Tokenizer(source, train_vocabulary(TARGETS, TokenizerConfig(type="bpe", vocab_size=30), "target"))
 
 
+def in_memory(pieces: Tokenizer, texts: tuple[list[str], list[str]]) -> Corpus:
+    sides = (one.encode(side) for one, side in zip((pieces.source, pieces.target), texts, strict=True))
+    source, target = (Sequences([Block.of(rows).part()]) for rows in sides)
+    return Corpus(source, target, texts)
+
+
 @pytest.fixture(scope="module")
 def corpus(pieces: Tokenizer) -> Corpus:
     """All the pairs."""
-    texts = (SOURCES, TARGETS)
-    builders = SequencesBuilder(), SequencesBuilder()
-    for builder, side, vocabulary in zip(builders, texts, (pieces.source, pieces.target), strict=True):
-        for row in vocabulary.encode(side):
-            builder.append(row)
-    return Corpus(builders[0].build(), builders[1].build(), texts)
+    return in_memory(pieces, (SOURCES, TARGETS))
 
 
 def sampler_of(corpus: Corpus, pieces: Tokenizer, seed: int = 1, sampling: SamplingConfig | None = None) -> Sampler:
@@ -270,12 +271,8 @@ def test_sampled_segmentations_differ_between_epochs_and_sides_keep_their_text(
 
 
 def test_every_batch_draws_anew(pieces: Tokenizer) -> None:
-    builders = SequencesBuilder(), SequencesBuilder()
     texts = [max(SOURCES, key=len)] * 12, [max(TARGETS, key=len)] * 12
-    for builder, side, vocabulary in zip(builders, texts, (pieces.source, pieces.target), strict=True):
-        for row in vocabulary.encode(side):
-            builder.append(row)
-    same = Corpus(builders[0].build(), builders[1].build(), texts)
+    same = in_memory(pieces, texts)
     sampler = Sampler(same, pieces, 1, 1, SamplingConfig(alpha=0.1))
     batches = [batch for _ in range(2) for batch in next_epoch(sampler)]
     assert len(batches) == 24

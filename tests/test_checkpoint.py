@@ -42,7 +42,7 @@ from s2s_cli.model.recurrent import CELLS
 from s2s_cli.model.seq2seq import Seq2Seq, build_model
 from s2s_cli.run import FORMAT, RunDirectory, find_model, record_latest
 from s2s_cli.train.metrics import MetricsLog
-from s2s_cli.yaml12 import MAX_BYTES
+from s2s_cli.yaml12 import MAX_CHARACTERS
 
 SETTINGS: dict[str, Any] = {
     "data": {"train": {"source": "a", "target": "b"}, "valid": {"source": "c", "target": "d"}},
@@ -133,8 +133,10 @@ def test_all_that_was_saved_comes_back(run: RunDirectory, save_step: Saver, open
 
 def test_a_loaded_model_computes_the_same(run: RunDirectory, save_step: Saver, model: Seq2Seq, config: Config) -> None:
     path = save_step(3)
+    random_state = torch.get_rng_state()
     read, tokenizer, loaded = load_model(run, path)
     assert read == config
+    assert torch.equal(torch.get_rng_state(), random_state)  # nothing is drawn that the file gives
     assert loaded.output.weight is loaded.source_embedding.weight
     sentences, length_B = torch.tensor([[5, 9, 3], [7, 8, 3]]), torch.tensor([3, 3])
     steps = []
@@ -554,7 +556,7 @@ def test_a_config_of_many_files_is_read_back(run: RunDirectory, config: Config) 
     many = tuple(text.model_copy(update={"name": f"a part of the corpus, {number:05}"}) for number in range(3000))
     large = config.model_copy(update={"data": config.data.model_copy(update={"train": many})})
     run.write_config(large)
-    assert run.config_path.stat().st_size > MAX_BYTES
+    assert run.config_path.stat().st_size > MAX_CHARACTERS
     assert run.read_config() == large
 
 
@@ -637,7 +639,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from s2s_cli.train.metrics import MetricsLog
-from s2s_cli.yaml12 import MAX_BYTES
+from s2s_cli.yaml12 import MAX_CHARACTERS
 from s2s_cli.run import RunDirectory
 with RunDirectory(Path(sys.argv[1])).lock():
     print("held", flush=True)

@@ -22,6 +22,8 @@ import yaml
 import s2s_cli
 from s2s_cli.config_file import dump_config, load_config, schema
 from s2s_cli.errors import UserError
+from s2s_cli.score.evaluator import Evaluator
+from s2s_cli.score.request import Request
 from s2s_cli.score.system import ModelSystem
 from s2s_cli.score.testset import from_run
 from s2s_cli.translate.code import translating_code
@@ -376,6 +378,14 @@ def test_packed_translations_of_an_evaluation_are_scored_again(trained: Path, tm
     assert again.returncode == 0, again.stderr.decode()
     (score,) = (line.split()[1] for line in again.stdout.decode().splitlines() if line.startswith("bleu"))
     assert f"bleu {score} ".encode() in b" ".join(done.stdout.split()) + b" "
+
+
+def test_a_missing_packer_is_told_before_an_evaluation_translates(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(UserError, match=r"zstandard: pip install"):
+        Evaluator(Request(model=trained / "runs" / "toy", output=tmp_path / "said.zst"), print)
 
 
 def test_translations_are_known_by_the_code_that_made_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ from s2s_cli.data.corpus import (
     train_tokenizer,
     unknown_rate,
 )
-from s2s_cli.data.sequences import Sequences, SequencesBuilder, digest
+from s2s_cli.data.sequences import Block, Sequences, digest
 from s2s_cli.data.tokenizer import Tokenizer, Vocabulary
 from s2s_cli.errors import UserError
 
@@ -58,10 +58,7 @@ def filters(folder: Path, **limits: float) -> DataConfig:
 
 
 def sequences(rows: Iterable[list[int]]) -> Sequences:
-    builder = SequencesBuilder()
-    for row in rows:
-        builder.append(row)
-    return builder.build()
+    return Sequences([Block.of([*rows]).part()])
 
 
 # Lines

@@ -239,6 +239,8 @@ def test_a_tokenizer_whose_package_is_missing_is_refused(monkeypatch: pytest.Mon
         ("カタカナ", "ja-mecab"),
         ("这是一个中文句子。", "zh"),
         ("BLEU 점수가 30.5 이상이어야 합니다", "ko-mecab"),
+        ("猪八戒の故事是一部很有名的中文小说，人人都知道。", "zh"),
+        ("这是一个中文句子，韩国的名字是한국。", "zh"),
     ],
 )
 def test_scripts_without_words_for_13a_get_a_hint(line: str, hint: str) -> None:

@@ -121,6 +121,15 @@ def test_without_runs_it_says_how_to_make_one(tmp_path: Path) -> None:
     assert as_json(cwd=tmp_path) == {"runs": []}
 
 
+def test_checkpoints_that_lie_elsewhere_are_weighed_once(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained / "runs" / "toy", run)
+    before = as_json(run, cwd=tmp_path)["bytes"]
+    (run / "checkpoints").rename(tmp_path / "elsewhere")
+    (run / "checkpoints").symlink_to(tmp_path / "elsewhere")
+    assert as_json(run, cwd=tmp_path)["bytes"] == before
+
+
 def test_the_page_and_its_json_tell_what_is_there(trained: Path) -> None:
     run = trained / "runs" / "toy"
     found = as_json("runs/toy", cwd=trained)

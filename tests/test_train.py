@@ -448,9 +448,11 @@ def test_the_average_is_kept_where_it_is_better(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: float, best: str
 ) -> None:
     scores = iter([1.0, 2.0, 3.0, score])
-    monkeypatch.setattr("s2s_cli.train.trainer.validate", lambda *_: ({"bleu": next(scores)}, []))
+    monkeypatch.setattr("s2s_cli.train.trainer.validate", lambda *_: (time.sleep(0.2), ({"bleu": next(scores)}, []))[1])
     train(tmp_path, "run", training__max_steps=30, training__average_last=3)
     assert (tmp_path / "run" / "best").read_text().strip() == best
+    state = json.loads((tmp_path / "run" / "checkpoints" / "step-00000030" / "state.json").read_bytes())["progress"]
+    assert state["elapsed"] - state["seconds"] >= 4 * 0.2  # max_minutes counts all four
     if best.startswith("average"):
         names = (best, *(f"step-{step:08d}" for step in (10, 20, 30)))
         mean, *each = (

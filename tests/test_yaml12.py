@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2s_cli.errors import UserError
-from s2s_cli.yaml12 import MAX_BYTES, MAX_DEPTH, parse
+from s2s_cli.yaml12 import MAX_CHARACTERS, MAX_DEPTH, parse
 
 
 def value_of(scalar: str) -> Any:
@@ -189,7 +189,7 @@ def test_a_key_that_cannot_be_shown_is_refused(key: str) -> None:
 
 def test_text_that_is_too_large_is_refused_before_it_is_read() -> None:
     began = time.process_time()
-    assert "larger" in refusal("a: 1\n" * MAX_BYTES)
+    assert "larger" in refusal("a: 1\n" * MAX_CHARACTERS)
     assert time.process_time() - began < 0.5
 
 

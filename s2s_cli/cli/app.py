@@ -94,6 +94,7 @@ ShowAttentionOption = Annotated[
     bool, typer.Option("--show-attention", help="Draw attention on the terminal, on standard error.")
 ]
 BeamOption = Annotated[int | None, typer.Option(metavar="K", help="Beam; 1 is greedy. Default: the run's.")]
+PlainOption = Annotated[bool, typer.Option("--plain", help="Columns of text, on a terminal too.")]
 BatchOption = Annotated[int | None, typer.Option("--batch-size", metavar="N", help="Sentences decoded at once.")]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from s2s_cli.cli.app import BatchOption, BeamOption, ModelOption, OfOneModel, app, examples, say
+from s2s_cli.cli.app import BatchOption, BeamOption, ModelOption, OfOneModel, PlainOption, app, examples, say
 from s2s_cli.errors import GATE_MISSED, UserError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def evaluate(
     no_cache: Annotated[
         bool, typer.Option("--no-cache", help="Translate even what this model has translated before.")
     ] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="Columns of text, on a terminal too.")] = False,
+    plain: PlainOption = False,
 ) -> None:
     """Score a model on its test sets, or files of translations; --min and --baseline make it a gate for a build.
 

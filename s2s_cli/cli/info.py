@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from s2s_cli.cli.app import app, examples, say
+from s2s_cli.cli.app import PlainOption, app, examples, say
 
 
 @app.command(
@@ -21,7 +21,7 @@ def info(
     json_: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write all of it; - is standard output.")
     ] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Columns of text, on a terminal too.")] = False,
+    plain: PlainOption = False,
 ) -> None:
     """Show what a run is: model, parameters, checkpoints, training, scores. Without RUN, list those in ./runs.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from s2s_cli.cli import decoding
 from s2s_cli.cli.app import (
     AlignmentsOption,
     AttentionOption,
@@ -52,8 +53,8 @@ def score(
     show_attention: ShowAttentionOption = False,
     batch_size: BatchOption = None,
     ensemble: EnsembleOption = None,
-    precision: Annotated[str | None, typer.Option(metavar="NAME", help="fp32, bf16 or auto.")] = None,
-    device: Annotated[str | None, typer.Option(metavar="NAME", help="auto, cpu, cuda or mps.")] = None,
+    precision: decoding.Precision = None,
+    device: decoding.Device = None,
     json_: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write the total; - is standard output.")
     ] = None,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 from s2s_cli.config import DataConfig, ParallelText, SourceConfig, TokenizerConfig
 from s2s_cli.data.features import FeatureSequences, FeatureSource, Vectors, open_features
 from s2s_cli.data.mixture import Mixture, tempered
-from s2s_cli.data.sequences import Block, Sentences, Sequences, SequencesBuilder, digest
+from s2s_cli.data.sequences import Block, Sentences, Sequences, digest
 from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
 from s2s_cli.errors import UserError
 from s2s_cli.files import json_sha256, matching
@@ -263,13 +263,12 @@ def read_corpus(
     tokenizing = Tokenizing(tokenizer, filters, keep_text)
 
     def read(text: ParallelText) -> Stored:
-        builders = {name: SequencesBuilder(typecode) for name, typecode in tokenizing.columns.items()}
-        dropped = Counter[str]()
-        for found in map(tokenizing, chunks(read_pairs(text, tokenizer.source.config))):
-            for name, builder in builders.items():
-                builder.write(found.columns[name])
-            dropped += found.dropped
-        return Stored({name: builder.build() for name, builder in builders.items()}, dropped)
+        found = list(map(tokenizing, chunks(read_pairs(text, tokenizer.source.config))))
+        columns = {
+            name: Sequences([one.columns[name].part(typecode) for one in found])
+            for name, typecode in tokenizing.columns.items()
+        }
+        return Stored(columns, sum((one.dropped for one in found), Counter[str]()))
 
     return tokenizing.corpus(texts, [read(text) for text in texts])
 
@@ -279,7 +278,7 @@ def chunks(pairs: Iterator[tuple[Any, str]], shard: str = "", first: int = 0) ->
 
     Args:
         pairs: of a text.
-        shard: where they will belong to.
+        shard: the one that they belong to.
         first: the number of the first of them in the text.
     """
     some = list(itertools.islice(pairs, CHUNK))

@@ -57,12 +57,12 @@ class FeatureFile:
         size: the width that the vectors must have; default: any.
         """
         self.path = path
-        if path.suffix not in FORMATS:
-            raise UserError(f"{path}: feature vectors are read from files that end in {' or '.join(FORMATS)}")
+        if path.suffix not in FEATURE_FILES:
+            raise UserError(f"{path}: feature vectors are read from files that end in {' or '.join(FEATURE_FILES)}")
         try:
             if path.exists() and not path.is_file():
                 raise UserError(f"{path}: no regular file: features are mapped, which a pipe or a folder cannot be")
-            vectors, lengths = FORMATS[path.suffix](path)
+            vectors, lengths = FEATURE_FILES[path.suffix](path)
         except _UNREADABLE as error:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
             raise UserError(f"{path}: cannot read it: {reason}") from None
@@ -120,7 +120,7 @@ def _open_safetensors(path: Path) -> tuple[Tensor, Tensor | None]:
         return file.get_tensor("features"), lengths
 
 
-FORMATS: dict[str, Callable[[Path], tuple[Tensor, Tensor | None]]] = {
+FEATURE_FILES: dict[str, Callable[[Path], tuple[Tensor, Tensor | None]]] = {
     ".npy": _open_npy,
     ".safetensors": _open_safetensors,
 }

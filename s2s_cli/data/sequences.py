@@ -6,7 +6,6 @@ Shapes: B batch, S source length, F width of a feature vector.
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 from array import array
 from bisect import bisect_right
@@ -28,6 +27,13 @@ class Block(NamedTuple):
     def of(cls, rows: Sequence[Sequence[int]], typecode: str = "i") -> Block:
         """Packs rows of ids ("i") or bytes ("B")."""
         return cls(array(typecode, itertools.chain.from_iterable(rows)).tobytes(), [len(row) for row in rows])
+
+    def part(self, typecode: str = "i") -> Part:
+        """The same in memory, for `Sequences`."""
+        dtype = DTYPES[typecode]
+        empty = torch.zeros(0, dtype=dtype)  # frombuffer refuses an empty buffer
+        items = torch.frombuffer(bytearray(self.items), dtype=dtype) if self.items else empty
+        return Part(items, torch.tensor([0, *self.lengths]).cumsum(0))
 
 
 class Part(NamedTuple):
@@ -118,17 +124,12 @@ DTYPES = {"i": torch.int32, "B": torch.uint8}
 class SequencesWriter:
     """Writes sequences into two files, so that no more than those just given are ever held."""
 
-    def __init__(self, items: BinaryIO, offsets: BinaryIO, typecode: str = "i") -> None:
+    def __init__(self, items: BinaryIO, offsets: BinaryIO) -> None:
         """Args:
         items, offsets: files open for writing.
-        typecode: of an item: "i" for ids, "B" for bytes.
         """
-        self._items, self._offsets, self._typecode, self._end = items, offsets, typecode, 0
+        self._items, self._offsets, self._end = items, offsets, 0
         offsets.write(array("q", [0]))
-
-    def append(self, sequence: Sequence[int]) -> None:
-        """Adds a sequence at the end."""
-        self.write(Block.of([sequence], self._typecode))
 
     def write(self, block: Block) -> None:
         """Adds some at the end."""
@@ -136,22 +137,6 @@ class SequencesWriter:
         ends = torch.tensor([self._end, *block.lengths]).cumsum(0)
         self._offsets.write(ends[1:].numpy().data)
         self._end = int(ends[-1])
-
-
-class SequencesBuilder(SequencesWriter):
-    """The same in memory."""
-
-    def __init__(self, typecode: str = "i") -> None:
-        self._buffers = io.BytesIO(), io.BytesIO()
-        super().__init__(*self._buffers, typecode)
-
-    def build(self) -> Sequences:
-        """The sequences; none can be added after this."""
-        items, offsets = (buffer.getbuffer() for buffer in self._buffers)
-        dtype = DTYPES[self._typecode]
-        empty = torch.zeros(0, dtype=dtype)  # frombuffer refuses an empty buffer
-        ids = torch.frombuffer(items, dtype=dtype) if items.nbytes else empty
-        return Sequences([Part(ids, torch.frombuffer(offsets, dtype=torch.int64))])
 
 
 class Sentences(Sequence[str]):

@@ -198,7 +198,7 @@ class _Store:
                 return files.enter_context(open(path, "wb"))
 
             writers = {
-                column: SequencesWriter(create(f"{name}.{column}"), create(f"{name}.{column}.offsets"), typecode)
+                column: SequencesWriter(create(f"{name}.{column}"), create(f"{name}.{column}.offsets"))
                 for column, typecode in self._tokenizing.columns.items()
             }
             for tokenized in found:

@@ -149,12 +149,14 @@ def _checkpoints(run: RunDirectory, pointers: Mapping[str, Path | None]) -> tupl
 
 
 def _bytes(run: RunDirectory) -> dict[str, int]:
-    parts = {path.name: _size(path) for path in (run.checkpoints_path, run.corpus_path, run.tokenizer_path)}
-    return {**parts, "other": _size(run.path) - sum(parts.values())}
+    folders = (run.checkpoints_path, run.corpus_path, run.tokenizer_path)
+    parts = {path.name: _size(path) for path in folders}
+    inside = sum(parts[path.name] for path in folders if not path.is_symlink())
+    return {**parts, "other": _size(run.path) - inside}
 
 
 def _size(folder: Path) -> int:
-    """Bytes of the files in a folder, links not followed; what a trainer has just removed counts no more."""
+    """Bytes of the files in a folder, no links in it followed; what a trainer has just removed counts no more."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:

@@ -9,7 +9,7 @@ here also P positions of luong-location and Z heads, each A / Z wide.
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -37,10 +37,11 @@ class Attention(nn.Module):
         self.context_size = config.encoder.output_size
         self.span = SPANS[config.attention_span](config)
         self.coverage = COVERAGES[config.coverage](config)
+        self.key_projection: StepLinear | None = None
 
     def keys(self, states_BSC: Tensor) -> Tensor:
         """The source's part of the score, (B, S, A)."""
-        return states_BSC
+        return states_BSC if self.key_projection is None else cast(Tensor, self.key_projection(states_BSC))
 
     def values(self, states_BSC: Tensor) -> Tensor:
         """What the context is a weighted sum of, (B, S, .)."""
@@ -128,10 +129,6 @@ class LuongGeneral(LuongDot):
         super().__init__(config)
         self.key_projection = StepLinear(self.context_size, self.query_size, bias=False)
 
-    def keys(self, states_BSC: Tensor) -> Tensor:
-        keys_BSH: Tensor = self.key_projection(states_BSC)
-        return keys_BSH
-
 
 class LuongLocation(Attention):
     """Luong et al. 2015, section 3.1: a_t = softmax(Wa h_t), from the decoder state alone.
@@ -166,10 +163,6 @@ class LuongConcat(Attention):
         if self.coverage.size:
             self.coverage_projection = StepLinear(self.coverage.size, size, bias=False)
         self.scorer = nn.Linear(size, 1, bias=False)
-
-    def keys(self, states_BSC: Tensor) -> Tensor:
-        keys_BSA: Tensor = self.key_projection(states_BSC)
-        return keys_BSA
 
     def scores_of(self, hidden_BQSA: Tensor) -> Tensor:
         """From the network's hidden layer to scores, (B, Q, S)."""
@@ -225,10 +218,6 @@ class MultiHead(Attention):
         self.key_projection = StepLinear(self.context_size, size, bias=False)
         self.value_projection = StepLinear(self.context_size, size, bias=False)
         self.context_projection = StepLinear(size, self.context_size, bias=False)
-
-    def keys(self, states_BSC: Tensor) -> Tensor:
-        keys_BSA: Tensor = self.key_projection(states_BSC)
-        return keys_BSA
 
     def values(self, states_BSC: Tensor) -> Tensor:
         values_BSA: Tensor = self.value_projection(states_BSC)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from s2s_cli.config import Config, DecodingConfig, ParallelText
 from s2s_cli.display import print_table
-from s2s_cli.errors import printable
+from s2s_cli.errors import duration, printable
 from s2s_cli.info.history import STATES, History
 from s2s_cli.info.listing import Listed
 from s2s_cli.run import FORMAT
@@ -134,7 +134,7 @@ def _training(run: Description) -> Iterator[Row]:
     if history.target_pieces is not None:
         yield "target pieces", f"{history.target_pieces:,}"
     if history.elapsed is not None:
-        yield "time", _duration(history.elapsed)
+        yield "time", duration(history.elapsed)
     if history.pieces_per_second is not None:
         yield "speed", f"{history.pieces_per_second:,.0f} target pieces/s in updates"
     if history.best is not None:
@@ -186,14 +186,7 @@ def _date(seconds: float) -> str:
 
 
 def _ago(seconds: float) -> str:
-    return f"{_duration(max(0, time.time() - seconds))} ago"
-
-
-def _duration(seconds: float) -> str:
-    for most, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
-        if seconds < most:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds / 86400:.0f} days"
+    return f"{duration(max(0, time.time() - seconds))} ago"
 
 
 def _bytes(size: float) -> str:

@@ -54,6 +54,7 @@ class Evaluator:
         request.check()
         resampling_seed()
         self.request, self._say, self._dispatcher = request, say, dispatcher or Dispatcher()
+        self._pack = packing(request.output) if request.output else bytes
         run = find_model(request.model)[0] if request.needs_run else None
         config = run.read_config() if run else None
         self.settings = _settings(request, config.evaluation if config else EvaluationConfig())
@@ -134,7 +135,7 @@ class Evaluator:
                 evaluation = scored[system]
                 if self.request.output:
                     lines = "".join(f"{line}\n" for line in evaluation.translations)
-                    write_result(self.request.output, packing(self.request.output)(lines.encode()))
+                    write_result(self.request.output, self._pack(lines.encode()))
                 found.append(self._judge(evaluation, baseline))
         return Outcome(tuple(found))
 

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from s2s_cli.config import DecodingConfig, ParallelText, SourceConfig
 from s2s_cli.data.corpus import Source, read_lines, read_pairs
-from s2s_cli.data.features import FORMATS as FEATURES
+from s2s_cli.data.features import FEATURE_FILES
 from s2s_cli.data.tokenizer import Vocabulary
 from s2s_cli.errors import UserError
 from s2s_cli.forced import perplexity
@@ -118,7 +118,7 @@ class _Pair(NamedTuple):
 def _read(source: Path | None, target: Path, config: SourceConfig) -> Iterator[_Pair]:
     kind = format_of(target)
     in_json = kind == "jsonl"
-    if config.kind == "text" and source is not None and source.suffix in FEATURES:
+    if config.kind == "text" and source is not None and source.suffix in FEATURE_FILES:
         raise UserError(f"{source}: feature vectors, but this model reads lines of text (its source.kind is text)")
     if source is None and (config.kind == "features" or not in_json):
         raise UserError("--source is missing: only JSON Lines of text (--target FILE.jsonl) hold their sources")

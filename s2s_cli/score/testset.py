@@ -12,7 +12,7 @@ from typing import Any
 
 from s2s_cli.config import Config, ParallelText
 from s2s_cli.data.corpus import Source, read_lines, read_pairs
-from s2s_cli.data.features import FORMATS, open_features
+from s2s_cli.data.features import FEATURE_FILES, open_features
 from s2s_cli.errors import S2SError, UserError, suggest
 from s2s_cli.files import matching, names_files, sha256
 from s2s_cli.run import RunDirectory
@@ -71,7 +71,7 @@ def read_sources(path: Path) -> tuple[Source, ...]:
     Raises:
         UserError: where it cannot be read.
     """
-    return tuple(open_features([path], None) if path.suffix in FORMATS else read_lines(path))
+    return tuple(open_features([path], None) if path.suffix in FEATURE_FILES else read_lines(path))
 
 
 def from_files(source: Path | None, references: Sequence[Path]) -> TestSet:

@@ -20,7 +20,7 @@ from s2s_cli.config import better
 from s2s_cli.data.batches import Batch, Sampler
 from s2s_cli.device import FreedMemory, autocast, choose_precision, explain_memory
 from s2s_cli.distributed import unreduced
-from s2s_cli.errors import Damaged, RunFailed, Stopped, UserError
+from s2s_cli.errors import Damaged, RunFailed, Stopped, UserError, duration
 from s2s_cli.files import disk_explained
 from s2s_cli.model.seq2seq import Losses, Seq2Seq
 from s2s_cli.signals import StopRequest, stopped_by
@@ -39,7 +39,7 @@ from s2s_cli.train.optim import (
 from s2s_cli.train.parts import Parts
 from s2s_cli.train.progress import Progress
 from s2s_cli.train.randomness import random_states, restore_random_states
-from s2s_cli.train.validation import validate
+from s2s_cli.train.validation import Sample, validate
 
 WEIGHT, OPTIMIZER = "weight.", "optimizer."  # prefixes in training.safetensors
 
@@ -190,7 +190,7 @@ class Trainer:
         figures = f"epoch {epoch:.2f}, loss {mean:.3f}, {speed:,.0f} tokens/s, lr {rate:.2e}"
         share = progress.share(self.config, epoch)
         if share:
-            figures += f", {_duration(progress.elapsed * (1 - share) / share)} left"
+            figures += f", {duration(progress.elapsed * (1 - share) / share)} left"
         if progress.scores:
             figures += f", last {self.config.monitor} {progress.scores[self.config.monitor]:.2f}"
         self.observer.advance(share, progress.step, figures)
@@ -212,21 +212,26 @@ class Trainer:
 
     def _validate(self) -> None:
         """Loss and scores on the validation set, by the weights and the decoder that `translate` uses; then saves."""
-        began, progress = time.perf_counter(), self.progress
-        try:
-            with self._inference_weights():
-                scores, samples = validate(self.parts, self.stop)
-        except Stopped as stopped:
-            progress.elapsed += time.perf_counter() - began
-            self._save_and_stop(stopped.signal)
+        progress = self.progress
+        scores, samples = self._judged(self._inference_weights())
         best = progress.take_scores(self.config, scores)
         name = self._checkpoint_name()
         if best:
             progress.best_checkpoint = name
         self.observer.validation(progress.step, scores, best, samples)
-        progress.elapsed += time.perf_counter() - began
         self._write_metrics(scores=scores)
         self._save()
+
+    def _judged(self, weights: AbstractContextManager[None]) -> tuple[dict[str, float], list[Sample]]:
+        """Scores and samples by other weights, the time of which counts; where that is stopped, all is saved."""
+        began, found, signal = time.perf_counter(), None, 0
+        try:
+            with weights:
+                found = validate(self.parts, self.stop)
+        except Stopped as stopped:
+            signal = stopped.signal
+        self.progress.elapsed += time.perf_counter() - began
+        return found or self._save_and_stop(signal)
 
     def _inference_weights(self) -> AbstractContextManager[None]:
         return borrowed_weights(self.model, self.average.tensors) if self.average else nullcontext()
@@ -248,11 +253,7 @@ class Trainer:
         if len(models) < 2:
             return
         mean = checkpoints.average(models)
-        try:
-            with borrowed_weights(self.model, mean):
-                scores, _ = validate(self.parts, self.stop)
-        except Stopped as stopped:
-            self._save_and_stop(stopped.signal)
+        scores, _ = self._judged(borrowed_weights(self.model, mean))
         progress.averaged_step = progress.step
         improved = better(self.config.monitor, scores[self.config.monitor], progress.best)
         figures = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
@@ -401,8 +402,3 @@ def _memory_explained() -> Iterator[None]:
             "the last checkpoint stands"
         )
         raise explain_memory(error, remedy) or error from None
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{seconds:.0f} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"

@@ -74,7 +74,7 @@ def asked_of(
 
 def _model_sha256(run: RunDirectory, path: Path) -> str:
     tokenizer = fingerprint(run.read_tokenizer_files())
-    return f"{Checkpoint(path, run.read_config(), tokenizer).model_sha256()} with tokenizer {tokenizer}"
+    return f"{Checkpoint(path, run.read_config(), tokenizer).told_sha256} with tokenizer {tokenizer}"
 
 
 def _told(value: object) -> Any:

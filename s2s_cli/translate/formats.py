@@ -49,11 +49,6 @@ class Style:
     field: str = FIELD
     """JSON Lines: that holds the source."""
 
-    def best(self, item: Item, translations: Sequence[list[Translation]]) -> list[Translation]:
-        """The `n_best` of an item: search may find fewer, and the count of lines must not depend on it."""
-        found = item.document.join(translations)
-        return found + found[-1:] * (self.n_best - len(found))
-
 
 class Format(Protocol):
     """How items are read, and their translations written."""
@@ -65,9 +60,10 @@ class Format(Protocol):
         """The item of a line, the number from 1."""
 
     def best(self, item: Item, translations: Sequence[list[Translation]]) -> list[Translation]:
-        """Those of an item that are written."""
+        """Of the translations of an item's entries, those of the item: search may find fewer than `n_best`, and the
+        count of lines must not depend on it."""
 
-    def render(self, index: int, item: Item, translations: Sequence[list[Translation]]) -> str:
+    def render(self, index: int, item: Item, best: Sequence[Translation]) -> str:
         """The output lines of an item, the index from 0, each with its LF."""
 
 
@@ -91,7 +87,8 @@ class _Items(ABC):
             done += len(window)
 
     def best(self, item: Item, translations: Sequence[list[Translation]]) -> list[Translation]:
-        return self.style.best(item, translations)
+        found = item.document.join(translations)
+        return found + found[-1:] * (self.style.n_best - len(found))
 
     @abstractmethod
     def line(self, number: int, line: bytes, notices: Notices) -> Item: ...
@@ -100,8 +97,8 @@ class _Items(ABC):
 class Text(_Items):
     """Lines of text; with `n_best` over one each gives that many `index ||| text ||| score`, and a utility if any."""
 
-    def render(self, index: int, item: Item, translations: Sequence[list[Translation]]) -> str:
-        return "".join(f"{self._told(index, one)}\n" for one in self.style.best(item, translations))
+    def render(self, index: int, item: Item, best: Sequence[Translation]) -> str:
+        return "".join(f"{self._told(index, one)}\n" for one in best)
 
     def _told(self, index: int, translation: Translation) -> str:
         text = translation.text
@@ -118,10 +115,10 @@ class Tsv(_Items):
     what else is told in further ones. A line too long to be held, so that columns would be lost, gets an error there.
     """
 
-    def render(self, index: int, item: Item, translations: Sequence[list[Translation]]) -> str:
+    def render(self, index: int, item: Item, best: Sequence[Translation]) -> str:
         if item.error:
             return f"{item.given}\terror: {item.error}\n" * self.style.n_best
-        return "".join(f"{item.given}\t{self._told(one)}\n" for one in self.style.best(item, translations))
+        return "".join(f"{item.given}\t{self._told(one)}\n" for one in best)
 
     def _told(self, translation: Translation) -> str:
         figures = _ranked_by(translation) if self.style.n_best > 1 else ()
@@ -142,14 +139,14 @@ class JsonLines(_Items):
     What cannot be read gets an `error` instead; a blank line stays blank.
     """
 
-    def render(self, index: int, item: Item, translations: Sequence[list[Translation]]) -> str:
+    def render(self, index: int, item: Item, best: Sequence[Translation]) -> str:
         if item.given is None:
             return "\n"
-        added = {"error": item.error} if item.error else self._added(item, translations)
+        added = {"error": item.error} if item.error else self._added(best)
         return f"{write_object(item.given, added)}\n"
 
-    def _added(self, item: Item, translations: Sequence[list[Translation]]) -> dict[str, Any]:
-        best, told = self.style.best(item, translations), self.style.shown.fields
+    def _added(self, best: Sequence[Translation]) -> dict[str, Any]:
+        told = self.style.shown.fields
         if self.style.n_best == 1:
             return {"translation": best[0].text, **told(best[0])}
         every = [

@@ -10,8 +10,7 @@ from itertools import chain, islice, product
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from s2s_cli.data.features import FORMATS as FEATURE_FILES
-from s2s_cli.data.features import FeatureSequences, open_features
+from s2s_cli.data.features import FEATURE_FILES, FeatureSequences, open_features
 from s2s_cli.errors import UserError
 from s2s_cli.packing import is_unpacking, open_unpacked
 from s2s_cli.translate.attention_file import Watch
@@ -61,9 +60,10 @@ def answer(translator: Translator, form: Format, window: Window, watches: Sequen
     try:
         items, found = _translated(translator, window)
         for index, (item, translations) in enumerate(zip(items, found, strict=True), window.first):
-            lines.append(form.render(index, item, translations))
-            for watch, best in product(watches, form.best(item, translations) if watches else ()):
-                watch(best)
+            best = form.best(item, translations)
+            lines.append(form.render(index, item, best))
+            for watch, one in product(watches, best):
+                watch(one)
         damaged = [item.error for item in items if item.error]
         translator.notices.add(lines=len(lines), damaged=len(damaged))
         counts = {name: count + window.counts[name] for name, count in translator.notices.take().items()}

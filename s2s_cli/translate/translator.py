@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -161,7 +162,9 @@ class Translator:
         numbered = [numbers.setdefault(entry, len(numbers)) for entry in entries]  # equal ones are translated once
         unique, longest = list(numbers), self.config.max_source_length
         rows = self.tokenizer.source.encode([entry.source for entry in unique])
-        cut = [entry.cut or len(row) > longest for entry, row in zip(unique, rows, strict=True)]
+        times, noticed = Counter(numbered), Counter(sources=len(entries))
+        cut = (entry.cut or len(row) > longest for entry, row in zip(unique, rows, strict=True))
+        noticed["cut"] = sum(times[number] for number, is_cut in enumerate(cut) if is_cut)
         guide = self._guide
         if guide is None or not guide.is_of(self.config, self.wishes):
             guide = self._guide = Guide(self.tokenizer, self.config, self.wishes)
@@ -175,18 +178,19 @@ class Translator:
                     refused[number] = str(error)
         if refused:
             raise Refused({place: refused[number] for place, number in enumerate(numbered) if number in refused})
-        found, ended, ratio = [self.blank] * len(unique), [False] * len(unique), [False] * len(unique)
+        found = [self.blank] * len(unique)
         model = self._made_ready(self.config.hypotheses * sum(len(one.row) for one in asked.values()))
         order = sorted(asked, key=lambda number: -len(asked[number].row))
         for number, hypotheses in zip(order, self._decode(model, [asked[number] for number in order]), strict=True):
             best = [self._translation(unique[number], asked[number], hypothesis) for hypothesis in hypotheses]
             if self.config.mbr:
                 best = by_utility(best)
-            found[number], ended[number] = best[: self.config.n_best], best[0].length >= self.config.max_length
-            at_limit = unique[number].target is None and best[0].length >= asked[number].limit
-            ratio[number] = at_limit and not ended[number]
-        cuts, ends, ratios = (sum(which[number] for number in numbered) for which in (cut, ended, ratio))
-        self.notices.add(sources=len(entries), cut=cuts, ended=ends, ended_by_ratio=ratios)
+            found[number] = best[: self.config.n_best]
+            if best[0].length >= self.config.max_length:
+                noticed["ended"] += times[number]
+            elif unique[number].target is None and best[0].length >= asked[number].limit:
+                noticed["ended_by_ratio"] += times[number]
+        self.notices.add(**noticed)
         return [found[number] for number in numbered]
 
     @property
