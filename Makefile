@@ -13,7 +13,7 @@ help:
 	@echo "make test-slow  the whole matrix of cells and attentions, and the long forms of the tests"
 	@echo "make torture    kills, damage, full disks and hostile input, long forms (about an hour)"
 	@echo "make bench      speed, memory and growth on this machine (QUICK=1: about a minute)"
-	@echo "make claims     what is said of such models, tried; docs/claims.md (MULTI30K_DIR=FOLDER; three hours on two fast cores; QUICK=1: 20 minutes)"
+	@echo "make claims     what is said of such models, tried; docs/claims.md (MULTI30K_DIR=FOLDER; about five hours on two cores; QUICK=1: 20 minutes)"
 	@echo "make check      format, lint and types alone"
 	@echo "make install    the environment alone"
 

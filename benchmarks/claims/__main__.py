@@ -24,7 +24,7 @@ DOCS = ROOT / "docs"
 
 
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="Twenty minutes instead of three hours.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Twenty minutes instead of five hours.")] = False,
     only: Annotated[list[str] | None, typer.Option(help=f"One claim: {', '.join(CLAIMS)}. May be repeated.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Where finished figures and pictures are kept.")] = None,
     page: Annotated[Path | None, typer.Option(help="The page to write.")] = None,
