@@ -162,7 +162,7 @@ class TokenizerConfig(Section):
     type: Literal["unigram", "bpe", "char", "word"] = "unigram"
     """The segmentation model: unigram, bpe, char or word."""
     vocab_size: Annotated[int, Field(ge=8, le=10_000_000)] = 8000
-    """Pieces a vocabulary holds, the four special ones included; for char and word an upper limit."""
+    """Pieces that a vocabulary holds, the four special ones included; fewer where the text cannot fill it."""
     shared: bool = True
     """One vocabulary for both sides, or one for each; features have none, so that there is the target's alone."""
     character_coverage: Annotated[float, Field(gt=0.9, le=1)] = 1.0
@@ -183,6 +183,14 @@ class TokenizerConfig(Section):
     """An existing model for the source alone; needs `target_model` and `shared: false`."""
     target_model: Path | None = None
     """An existing model for the target alone."""
+
+    def idle_settings(self) -> Iterator[str]:
+        """Keys that were set, and do nothing where no tokenizer is trained, in words."""
+        trained_by = ("type", "vocab_size", "character_coverage", "normalization", "byte_fallback", "max_sentences")
+        for key in trained_by:
+            value = getattr(self, key)
+            if value != type(self).model_fields[key].default:
+                yield f"tokenizer.{key} {str(value).lower()} has no effect"
 
     @model_validator(mode="after")
     def _check(self) -> Self:

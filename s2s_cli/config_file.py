@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from s2s_cli.yaml12 import KeyPath
 MOST_PROBLEMS = 20
 MOST_RESOLVED = 1 << 24
 """Characters of a config that `dump_config` wrote: every key, whole paths."""
+ONE_OR_MORE = (("data", "train"), ("data", "test"))
+"""Keys of a list, or of one of its items alone."""
 
 _INDEX = re.compile(r"[0-9]{1,5}")
 _KEY = re.compile(r"(?!constrained-)[a-z0-9_+-]+")
@@ -181,7 +184,9 @@ def _override(data: dict[str, Any], option: str) -> KeyPath:
             if last:
                 place[int(part)] = value
             place = place[int(part)]
-        elif isinstance(place, dict):
+        elif part == "0" and tuple(keys) in ONE_OR_MORE and not last:
+            keys.append(0)  # of one text alone, which needs no list
+        elif isinstance(place, dict) and not (_INDEX.fullmatch(part) and tuple(keys) in ONE_OR_MORE):
             keys.append(part)
             if last:
                 place[part] = value
@@ -198,9 +203,12 @@ def _validate(data: Any, lines: dict[KeyPath, int], name: str, folder: Path, fro
         # Through JSON, since strict mode takes JSON's lists and strings for tuples and paths.
         config = Config.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
-        problems = [_describe(dict(item), lines, name, from_options) for item in error.errors()[: MOST_PROBLEMS + 1]]
-        if error.error_count() > MOST_PROBLEMS:
-            problems[MOST_PROBLEMS:] = [f"{name}: and {error.error_count() - MOST_PROBLEMS:,} problems more"]
+        found = [dict(item) for item in error.errors()]
+        wrong = {place[:end] for place in map(_place, found) for end in range(len(place))}
+        found = [item for item in found if item["type"] != "too_short" or _place(item) not in wrong]
+        problems = [_describe(item, lines, name, from_options) for item in found[: MOST_PROBLEMS + 1]]
+        if len(found) > MOST_PROBLEMS:
+            problems[MOST_PROBLEMS:] = [f"{name}: and {len(found) - MOST_PROBLEMS:,} problems more"]
         raise UserError("\n".join(dict.fromkeys(problems))) from None
 
     def absolute(path: Path, at: KeyPath) -> Path:
@@ -275,7 +283,8 @@ def _refuse_missing_files(
     def look(path: Path, at: KeyPath) -> Path:
         if at != ("training", "init_from") and not names_files(path):
             key = ".".join(map(str, _words(at)))
-            problems.append(f"{_where(at, lines, name, from_options)}: {key}: no such file: {path}")
+            what = "a folder, not a file" if os.path.isdir(path) else "no such file"  # noqa: PTH112
+            problems.append(f"{_where(at, lines, name, from_options)}: {key}: {what}: {path}")
         return path
 
     _map_paths(config, (), look)

@@ -29,11 +29,25 @@ if TYPE_CHECKING:  # what shows no scores needs no numpy
 TOLD_SECONDS = 60.0
 
 
+class _Messages(Console):
+    """Standard error: where nobody reads it any more, the work goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
+class _Results(Console):
+    """Standard output: where nobody reads it any more, the command ends, by its own exit code and not by rich's."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Display:
     """Messages and progress. Nothing here decides anything."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True, quiet=quiet)
+        self.console = _Messages(stderr=True, highlight=False, emoji=False, soft_wrap=True, quiet=quiet)
         self._log: IO[str] | None = None
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -156,14 +170,18 @@ def _with_interval(score: Score) -> str:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], plain: bool) -> None:
-    """A table on standard output: with lines on a terminal, else (or where it shall be plain) columns of text."""
+    """A table on standard output: with lines on a terminal that is wide enough, else (or where it shall be plain)
+    columns of text."""
     header, *rows = [[*map(printable, row)] for row in (header, *rows)]
     if sys.stdout.isatty() and not plain:
         table = Table(*header)
         for row in rows:
             table.add_row(*map(escape, row))
-        Console(highlight=False, emoji=False).print(table)
-        return
+        console = _Results(highlight=False, emoji=False)
+        width = console.measure(table, options=console.options.update(width=sys.maxsize)).maximum
+        if width <= console.width:  # else it would cut what one has to cite
+            console.print(table)
+            return
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     for row in (header, *rows):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

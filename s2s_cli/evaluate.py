@@ -205,8 +205,14 @@ def _make(name: str, config: EvaluationConfig) -> Metric:
         ) from None
 
 
-def tokenization_hint(references: Sequence[str], config: EvaluationConfig) -> str | None:
-    """A hint where BLEU's tokenizer does not suit the script of the references."""
+def tokenization_hint(references: Sequence[str], config: EvaluationConfig, key: str = "--tokenize") -> str | None:
+    """A hint where BLEU's tokenizer does not suit the script of the references.
+
+    Args:
+        references: some lines.
+        config: the metrics, and the tokenizer.
+        key: what chooses another.
+    """
     if config.tokenize != "13a" or "bleu" not in config.metrics:
         return None
     letters = [char for line in references[:200] for char in line if char.isalpha()]
@@ -217,4 +223,4 @@ def tokenization_hint(references: Sequence[str], config: EvaluationConfig) -> st
         return None
     kana = scripts["HIRAGANA"] + scripts["KATAKANA"]
     kind = "ko-mecab" if scripts["HANGUL"] * 2 > found else "ja-mecab" if kana * 10 > found else "zh"
-    return f"the references are not written in words that 13a finds: BLEU is better with --tokenize {kind}, or char"
+    return f"the references are not written in words that 13a finds: BLEU is better with {key} {kind}, or char"

@@ -18,7 +18,7 @@ from s2s_cli.errors import RunFailed, S2SError, UserError
 
 CONTAINER_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says what a container may use: control groups of version 2, and of 1."""
-DISK_FAULTS = frozenset({errno.ENOSPC, errno.EIO, errno.EDQUOT})
+DISK_FAULTS = frozenset({errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG})
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)  # for a pipe's writer; and no links
 
 
@@ -169,10 +169,15 @@ def check_destinations(paths: Mapping[str, Path | None], inputs: Iterable[tuple[
         inputs: options and the files that they name, which are read.
 
     Raises:
-        UserError: where one is a folder, or lies in none that can be written to, or two are the same, or one is read.
+        UserError: where one is a folder, or lies in none that can be written to, or two are the same, or one is read;
+            where one is `-`.
     """
     seen: dict[Path, str] = {}
     read = [(option, path) for option, path in inputs if path is not None]
+    for files, stream in ((read, "/dev/stdin"), (paths.items(), "/dev/stdout")):
+        for option, path in files:
+            if path == Path("-") and not is_there(path):
+                raise UserError(f"{option} -: no file is called so; leave {option} out, or name {stream}")
     for option, path in paths.items():
         if path is None:
             continue

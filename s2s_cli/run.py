@@ -312,7 +312,8 @@ def find_run(path: Path | None) -> tuple[RunDirectory, Path | None]:
         if path is None:
             raise UserError(f"no model: no run was trained in {RUNS.resolve()}; {how}")
     if not os.path.isdir(path):  # noqa: PTH112  (of a name that no system allows Path raises)
-        raise UserError(f"{path}: no such run directory; {how}")
+        near = f" (there is {RUNS / path})" if os.path.isdir(RUNS / path) else ""  # noqa: PTH112
+        raise UserError(f"{path}: no such run directory{near}; {how}")
     run = RunDirectory(path)
     for place in (path.absolute(), path.resolve()):  # either the run's folder of checkpoints or the path may be a link
         around = RunDirectory(place.parent.parent)

@@ -39,7 +39,7 @@ class _Reader(yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise _refusal("aliases are not allowed", event)
         if getattr(event, "anchor", None):
-            raise _refusal("anchors are not allowed", event)
+            raise _refusal("anchors are not allowed: write the value in each place", event)
         if getattr(event, "tag", None):
             raise _refusal(f"the tag {event.tag} is not allowed", event)
         self.depth += 1
@@ -89,7 +89,9 @@ def parse(
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{name}{where}: {error.problem or error.context}") from None
+        here = text.splitlines()[mark.line : mark.line + 1] if mark else []
+        quoted = ': quote what holds a variable: "${NAME}/train.en"' if "${" in "".join(here) else ""
+        raise UserError(f"{name}{where}: {error.problem or error.context}{quoted}") from None
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{name}: {' '.join(str(error).split())}") from None
     return value, lines

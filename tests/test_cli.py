@@ -15,9 +15,11 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+import sacrebleu
 import torch
 import toy
 import yaml
+from terminal import Terminal
 
 import s2s_cli
 from s2s_cli.config_file import dump_config, load_config, schema
@@ -358,6 +360,14 @@ def test_a_reader_that_is_gone_is_no_missed_gate(trained: Path, command: str, co
     assert subprocess.run(["bash", "-c", script], cwd=trained, env=environment, timeout=60).returncode == code
 
 
+def test_training_goes_on_where_nobody_reads_what_it_tells(tmp_path: Path) -> None:
+    toy.write_config(tmp_path)
+    script = f"exec 3> >(exec true); sleep 0.2; {sys.executable} -m s2s_cli train --config toy.yaml >&3 2>&3"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    assert subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, timeout=120).returncode == 0
+    assert "finished at step 20" in (tmp_path / "runs" / "toy" / "train.log").read_text()
+
+
 def test_evaluate_warns_of_sources_that_were_cut(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "long").write_text("copy" + 1200 * " a" + "\n")
     done = toy.s2s(
@@ -365,6 +375,11 @@ def test_evaluate_warns_of_sources_that_were_cut(trained: Path, tmp_path: Path) 
     )
     assert done.returncode == 0, done.stderr.decode()
     assert b"warning: toy on long: 1 of 1 sources were longer than 1,000 pieces" in done.stderr
+
+
+def test_a_run_that_lies_in_runs_is_offered(trained: Path) -> None:
+    done = toy.s2s("translate", "--model", "toy", cwd=trained)
+    assert done.returncode == 2 and b"toy: no such run directory (there is runs/toy)" in done.stderr
 
 
 def test_packed_translations_of_an_evaluation_are_scored_again(trained: Path, tmp_path: Path) -> None:
@@ -569,6 +584,23 @@ def test_standard_output_may_be_named(trained: Path) -> None:
     plain = shell("echo copy a | s2s translate", trained).stdout
     assert shell("echo copy a | s2s translate --output /dev/stdout", trained).stdout == plain
     assert shell("echo copy a | s2s translate --output /dev/stdout | cat", trained).stdout == plain
+
+
+def test_a_dash_is_no_file(trained: Path) -> None:
+    for command in (("translate", "--input"), ("translate", "--output"), ("evaluate", "--hypothesis")):
+        done = toy.s2s(*command, "-", cwd=trained, stdin=b"copy a\n")
+        assert done.returncode == 2 and f"{command[1]} -: no file is called so".encode() in done.stderr
+    assert not (trained / "-").exists()
+
+
+def test_signatures_are_whole_on_a_narrow_terminal(trained: Path) -> None:
+    own = Terminal("evaluate", folder=trained, COLUMNS="80")
+    try:
+        for _ in range(2):
+            own.answer(f"version:{sacrebleu.__version__}")
+        assert own.end() == 0
+    finally:
+        own.close()
 
 
 def test_a_name_that_no_disk_takes_exits_with_2(trained: Path, tmp_path: Path) -> None:

@@ -174,6 +174,26 @@ def test_missing_files_are_named_with_line_and_key(tmp_path: Path) -> None:
     load_config(path, [f"data.train.target={tmp_path}/gon[d-f]-*"], files_exist=True)
 
 
+def test_a_folder_is_no_missing_file(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("data: {train: {tsv: c.yaml}, valid: {tsv: .}}\ntraining: {max_steps: 1}\n")
+    with pytest.raises(UserError, match=r"data\.valid\.tsv: a folder, not a file"):
+        load_config(tmp_path / "c.yaml", files_exist=True)
+
+
+def test_one_wrong_key_of_a_text_is_one_line(tmp_path: Path) -> None:
+    text = "data: {train: {tsv: a, weigth: 2}, valid: {tsv: b}}\ntraining: {max_steps: 1}\n"
+    (told,) = refusal(tmp_path, text).splitlines()
+    assert "unknown key data.train.0.weigth: did you mean 'weight'?" in told
+    assert "data.train" in refusal(tmp_path, text.replace("{tsv: a, weigth: 2}", "[]"))
+
+
+def test_the_first_of_one_text_may_be_counted(tmp_path: Path) -> None:
+    text = "data: {train: {tsv: a}, valid: {tsv: b}, test: {tsv: c}}\ntraining: {max_steps: 1}\n"
+    found = read(tmp_path, text, "data.train.0.tsv=/x", "data.test.0.name=y").data
+    assert (found.train[0].tsv, found.test[0].name) == (Path("/x"), "y")
+    assert "'data.train' is not a section that has '1'" in refusal(tmp_path, text, "data.train.1.tsv=/x")
+
+
 def test_of_many_problems_the_first_are_told(tmp_path: Path) -> None:
     numbers = ",".join("1" * 20_000)
     path = tmp_path / "config.yaml"
@@ -649,13 +669,13 @@ def test_a_file_that_cannot_be_looked_at_is_one_that_is_not_there(
     with pytest.raises(UserError, match="no such file"):
         load_config(tmp_path / "c.yaml", [f"data.train.0.source={'x' * 300}"], files_exist=True)
 
-    def forbidden(self: Path, **_: object) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+    def forbidden(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
-    for name in ("is_file", "exists", "stat"):
-        monkeypatch.setattr(Path, name, forbidden)
-    assert not names_files(tmp_path / "c.yaml")
-    assert not RunDirectory(tmp_path).exists
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", forbidden)
+        found = names_files(tmp_path / "c.yaml"), RunDirectory(tmp_path).exists
+    assert found == (False, False)
 
 
 # Back to YAML, and compared

@@ -18,6 +18,7 @@ import safetensors.torch
 import torch
 import toy
 
+from s2s_cli.checkpoint import load_model
 from s2s_cli.config import DecodingConfig
 from s2s_cli.config_file import load_config
 from s2s_cli.data.batches import Batch, Sampler, Share, make_batch
@@ -363,6 +364,75 @@ def test_the_monitor_decides_what_is_best(tmp_path: Path) -> None:
     assert (found, progress.best, progress.since_best) == ([True, True, False], 2.0, 1)
 
 
+def test_of_equal_scores_the_loss_decides(tmp_path: Path) -> None:
+    config, progress, found, waited = load_config(toy.write_config(tmp_path)), Progress(), [], []
+    for progress.step, (loss, bleu) in enumerate([(3.0, 0.0), (2.0, 0.0), (2.5, 0.0), (4.0, 1.0), (1.0, 0.5)], 1):
+        found.append(progress.take_scores(config, {"loss": loss, "bleu": bleu}))
+        waited.append(progress.since_best)
+    assert (found, progress.best, progress.best_loss) == ([True, True, False, True, False], 1.0, 4.0)
+    assert waited == [0, 1, 2, 0, 1]
+
+
+def test_a_script_that_the_scores_do_not_suit_is_told_before_anything_is_learned(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    toy.write_config(tmp_path)
+    for path in tmp_path.glob("*.tgt"):
+        path.write_text(path.read_text().translate({ord("a") + n: 0x3041 + n for n in range(26)}))
+    train(tmp_path, "run", evaluation__tokenize="13a")
+    told = capfd.readouterr().err
+    assert told.index("evaluation.tokenize: ja-mecab, or char") < told.index("step 10")
+
+
+def test_a_vocabulary_that_the_text_cannot_fill_has_what_it_can(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for shared in (True, False):
+        train(tmp_path, f"run-{shared}", tokenizer__type="unigram", tokenizer__shared=shared)
+        told = capfd.readouterr().err
+        for side in ("shared",) if shared else ("source", "target"):
+            assert f"tokenizer.vocab_size: 100 is more than the {side} text can fill" in told
+        tokenizer = load_model(*find_model(tmp_path / f"run-{shared}"))[1]
+        assert all(12 < len(vocabulary) < 100 for vocabulary in tokenizer.vocabularies.values())
+
+
+def test_what_is_refused_leaves_the_config_of_the_run(tmp_path: Path) -> None:
+    train(tmp_path, "run")
+    before, text = (tmp_path / "run" / "config.yaml").read_bytes(), (tmp_path / "valid.src").read_bytes()
+    (tmp_path / "valid.src").write_bytes(text.replace(b"a", b"b", 1))
+    with pytest.raises(UserError, match="validation text is not what this run began with"):
+        train(tmp_path, "run", training__max_steps=40)
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == before
+    (tmp_path / "valid.src").write_bytes(text)
+    assert train(tmp_path, "run", training__max_steps=40).step == 40
+    assert (tmp_path / "run" / "config.yaml").read_bytes() != before
+
+
+def test_an_empty_validation_text_is_told_before_a_tokenizer_is_trained(tmp_path: Path) -> None:
+    toy.write_config(tmp_path)
+    for name in ("valid.src", "valid.tgt"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UserError, match=r"data\.valid: .*valid\.src and .*valid\.tgt: nothing stands there"):
+        train(tmp_path, "run")
+    assert not list((tmp_path / "run" / "tokenizer").iterdir())
+
+
+def test_the_log_tells_how_it_ended(tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        train(tmp_path, "run", StopAfter(12))
+    *_, last = (tmp_path / "run" / "train.log").read_text().splitlines()
+    assert "saved at step" in last and "the same command goes on" in last
+    train(tmp_path, "run")
+    *_, last = (tmp_path / "run" / "train.log").read_text().splitlines()
+    assert "finished at step 20: max_steps 20 reached" in last
+
+
+def test_keys_of_a_tokenizer_that_is_there_already_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train(tmp_path, "run")
+    train(tmp_path, "tuned", training__init_from="run", tokenizer__byte_fallback=True)
+    assert "tokenizer.byte_fallback true has no effect: a tokenizer is there already" in capfd.readouterr().err
+
+
 def test_validation_has_a_beam_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, used = validation.Translator, []
 
@@ -550,10 +620,10 @@ def test_a_signal_saves_and_the_next_start_goes_on(tmp_path: Path, number: int, 
 
 
 def test_a_failed_first_try_does_not_bind_the_run_to_its_config(tmp_path: Path) -> None:
-    path = toy.write_config(tmp_path, tokenizer__type="unigram", tokenizer__vocab_size=5000)
+    path = toy.write_config(tmp_path, tokenizer__type="unigram", tokenizer__vocab_size=8)
     failed = toy.s2s("train", "--config", path, cwd=tmp_path)
     assert failed.returncode == 2
-    assert b"the largest that it can is" in failed.stderr
+    assert b"the smallest that holds them is" in failed.stderr
     path = toy.write_config(tmp_path)
     assert toy.s2s("train", "--config", path, cwd=tmp_path).returncode == 0
 

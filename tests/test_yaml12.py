@@ -26,6 +26,12 @@ def refusal(text: str) -> str:
     return str(caught.value)
 
 
+def test_a_refusal_tells_the_way_out() -> None:
+    assert refusal("a: {b: ${HOME}/c, d: e}").endswith('quote what holds a variable: "${NAME}/train.en"')
+    assert "quote" not in refusal("a: {b: {c}")
+    assert "write the value in each place" in refusal("a: &b 1\nc: *b")
+
+
 @pytest.mark.parametrize(
     ("scalar", "wanted"),
     [

@@ -37,7 +37,4 @@ def train(
         raise UserError("--fresh: torchrun may start this again, which would begin anew each time: move the run aside")
     display = Display(quiet=not is_first())
     with stop_request(insistent=not launched()) as stop:  # a signal may come from torchrun and from the scheduler too
-        outcome = train_run(settings, run or Path("runs") / config.stem, display, stop, fresh=fresh)
-    state = "had finished" if outcome.already_finished else "finished"
-    best = "" if outcome.best is None else f", best {outcome.monitor} {outcome.best:.2f}"
-    display.info(f"{state} at step {outcome.step:,}: {outcome.reason}{best}. Try: s2s translate --model {outcome.run}")
+        train_run(settings, run or Path("runs") / config.stem, display, stop, fresh=fresh)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from s2s_cli.config import SamplingConfig
 from s2s_cli.data.corpus import Corpus
-from s2s_cli.data.sequences import pad_rows
+from s2s_cli.data.sequences import pad_rows, whichever
 from s2s_cli.data.shares import divide, parts_of_batch
 from s2s_cli.data.tokenizer import Tokenizer
 
@@ -39,7 +39,7 @@ class Batch:
     @property
     def source(self) -> Tensor:
         """Piece ids (B, S), or feature vectors (B, S, F)."""
-        return given(self.src_BS, self.src_BSF)
+        return whichever(self.src_BS, self.src_BSF)
 
     @property
     def tokens(self) -> int:
@@ -57,13 +57,6 @@ class Batch:
     def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
         tensors = {name: tensor for name, tensor in vars(self).items() if tensor is not None}
         return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
-
-
-def given(src_BS: Tensor | None, src_BSF: Tensor | None) -> Tensor:
-    """The one of the two that is there."""
-    source = src_BSF if src_BS is None else src_BS
-    assert source is not None, "sources are piece ids or feature vectors"
-    return source
 
 
 def make_batch(sources: Sequence[Any], targets: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Batch:

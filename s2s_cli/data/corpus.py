@@ -15,7 +15,7 @@ from s2s_cli.config import DataConfig, ParallelText, SourceConfig, TokenizerConf
 from s2s_cli.data.features import FeatureSequences, FeatureSource, Vectors, open_features
 from s2s_cli.data.mixture import Mixture, tempered
 from s2s_cli.data.sequences import Block, Sentences, Sequences, digest
-from s2s_cli.data.tokenizer import Tokenizer, train_vocabulary
+from s2s_cli.data.tokenizer import Tokenizer, TooLarge, Vocabulary, train_vocabulary
 from s2s_cli.errors import UserError
 from s2s_cli.files import json_sha256, matching
 from s2s_cli.packing import open_unpacked
@@ -325,7 +325,7 @@ def describe_dropped(dropped: dict[str, int]) -> str:
 
 def train_tokenizer(texts: Sequence[ParallelText], config: TokenizerConfig, source: SourceConfig = TEXT) -> Tokenizer:
     """Trains the vocabularies that the config asks for: on both sides of the training text, or beside features on the
-    target alone."""
+    target alone. One that the text cannot fill has as many pieces as it can."""
     total = sum(1 for _ in itertools.chain.from_iterable(read_pairs(text, source) for text in texts))
     if not total:
         raise UserError(f"{', '.join(str(path) for text in texts for path in text.files)}: no lines to train on")
@@ -338,11 +338,18 @@ def train_tokenizer(texts: Sequence[ParallelText], config: TokenizerConfig, sour
         chosen = (pair[column] for pair in itertools.islice(pairs, 0, None, stride) for column in columns)
         return itertools.islice(chosen, config.max_sentences)
 
+    def vocabulary(name: str, *columns: int) -> Vocabulary:
+        try:
+            return train_vocabulary(side(*columns), config, name)
+        except TooLarge as error:
+            smaller = config.model_copy(update={"vocab_size": error.largest})
+            return train_vocabulary(side(*columns), smaller, name)
+
     if shared:
-        both = train_vocabulary(side(0, 1), config, "shared")
+        both = vocabulary("shared", 0, 1)
         return Tokenizer(both, both)
-    first = FeatureSource(source) if features else train_vocabulary(side(0), config, "source")
-    return Tokenizer(first, train_vocabulary(side(1), config, "target"))
+    first = FeatureSource(source) if features else vocabulary("source", 0)
+    return Tokenizer(first, vocabulary("target", 1))
 
 
 def unknown_rate(sequences: Sequences, unk: int) -> float:

@@ -103,10 +103,22 @@ class PaddedSources(NamedTuple):
     src_BSF: Tensor | None
     src_len_B: Tensor
 
+    @property
+    def source(self) -> Tensor:
+        """Piece ids (B, S), or feature vectors (B, S, F)."""
+        return whichever(self.src_BS, self.src_BSF)
+
     def to(self, device: torch.device) -> PaddedSources:
         """The same on a device."""
-        there = {name: tensor.to(device) for name, tensor in self._asdict().items() if tensor is not None}
-        return self._replace(**there)
+        tensors = {name: tensor.to(device) for name, tensor in self._asdict().items() if tensor is not None}
+        return self._replace(**tensors)
+
+
+def whichever(src_BS: Tensor | None, src_BSF: Tensor | None) -> Tensor:
+    """The one of the two that is there."""
+    source = src_BSF if src_BS is None else src_BS
+    assert source is not None, "sources are piece ids or feature vectors"
+    return source
 
 
 def pad_rows(rows: Sequence[Sequence[int]], pad: int) -> tuple[Tensor, Tensor]:

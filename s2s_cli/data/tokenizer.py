@@ -313,6 +313,15 @@ def read_given(config: TokenizerConfig, source: SourceConfig | None = None) -> T
     return tokenizer
 
 
+class TooLarge(UserError):
+    """A vocabulary cannot have the size that was asked for."""
+
+    def __init__(self, message: str, largest: int) -> None:
+        super().__init__(message)
+        self.largest = largest
+        """The most pieces that it can have."""
+
+
 def train_vocabulary(sentences: Iterable[str], config: TokenizerConfig, side: str) -> Vocabulary:
     """Trains a SentencePiece model.
 
@@ -322,7 +331,8 @@ def train_vocabulary(sentences: Iterable[str], config: TokenizerConfig, side: st
         side: what the text is, for errors: "shared", "source" or "target".
 
     Raises:
-        UserError: where the vocabulary cannot have that size; tells the size that it can.
+        TooLarge: where the text cannot fill a vocabulary of that size; tells the size that it can.
+        UserError: where it cannot be trained for another reason.
     """
     for symbol in config.user_symbols:
         if len(symbol.split()) != 1 or symbol.split()[0] != symbol:
@@ -348,22 +358,24 @@ def train_vocabulary(sentences: Iterable[str], config: TokenizerConfig, side: st
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise UserError(_explain(str(error), config, side)) from None
+        raise _explained(str(error), config, side) from None
     return Vocabulary(model.getvalue(), f"{side}.model")
 
 
-def _explain(message: str, config: TokenizerConfig, side: str) -> str:
+def _explained(message: str, config: TokenizerConfig, side: str) -> UserError:
     key, size = "tokenizer.vocab_size", config.vocab_size
     if match := re.search(r"value <= (\d+)", message):
-        return f"{key}: {size} is more than the {side} text can fill; the largest that it can is {match[1]}"
+        largest = int(match[1])
+        told = f"{key}: {size} is more than the {side} text can fill; the largest that it can is {largest}"
+        return TooLarge(told, largest)
     if match := re.search(r"smaller than required_chars\D+\d+\D+(\d+)", message):
-        return (
+        return UserError(
             f"{key}: {size} is too small for the characters of the {side} text; the smallest that holds them "
             f"is {match[1]} (or lower tokenizer.character_coverage)"
         )
     if "sentences_.empty()" in message:
-        return (
+        return UserError(
             f"data.train: every line of the {side} text is blank, or longer than {MAX_SENTENCE_BYTES:,} bytes (a line "
             "ends with a line feed)"
         )
-    return f"tokenizer: SentencePiece cannot train on the {side} text: {' '.join(message.split())}"
+    return UserError(f"tokenizer: SentencePiece cannot train on the {side} text: {' '.join(message.split())}")

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from s2s_cli.data.batches import given
 from s2s_cli.model.interface import DecoderState, Memory
 from s2s_cli.search.rules import Control
 
@@ -158,20 +157,13 @@ class Sentence:
 class Sources(NamedTuple):
     """Sentences that are encoded together."""
 
-    src_BS: Tensor | None
-    """Piece ids, padded at the end; None where the sources are feature vectors."""
+    source: Tensor
+    """Piece ids (B, S) or feature vectors (B, S, F), padded at the end."""
     src_len_B: Tensor
     limit_B: Tensor
     """Most pieces of each translation, the end of sentence included."""
-    src_BSF: Tensor | None = None
-    """Feature vectors, padded at the end; None where the sources are text."""
     guidance: Sequence[Guidance] | None = None
     """One for each sentence, where something is asked."""
-
-    @property
-    def source(self) -> Tensor:
-        """Piece ids (B, S), or feature vectors (B, S, F)."""
-        return given(self.src_BS, self.src_BSF)
 
 
 @dataclass

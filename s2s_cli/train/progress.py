@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from s2s_cli.config import Config, better
@@ -29,10 +30,12 @@ class Progress:
     """Of the last validation."""
     best: float | None = None
     """The best value of the monitored score..."""
+    best_loss: float | None = None
+    """The loss beside it, which decides between equal ones..."""
     best_checkpoint: str | None = None
-    """... and the checkpoint that has it."""
+    """... and the checkpoint that has them."""
     since_best: int = 0
-    """Validations since then."""
+    """Validations since one had a better score."""
     plateau_factor: float = 1.0
     """What the plateau schedule multiplies the learning rate by."""
     plateau_wait: int = 0
@@ -85,16 +88,22 @@ class Progress:
         return here and self.step > self.validated_step
 
     def take_scores(self, config: Config, scores: dict[str, float]) -> bool:
-        """Notes a validation; returns whether it is the best so far."""
-        value = scores[config.monitor]
+        """Notes a validation; returns whether it is the best so far.
+
+        Of equal scores the loss decides, since BLEU is 0 while no word is right; what waits for a better one waits on.
+        """
+        value, loss = scores[config.monitor], scores.get("loss", math.nan)
         self.scores, self.validated_step, self.epoch_ended = scores, self.step, False
         improved = better(config.monitor, value, self.best)
+        equal = value == self.best and self.best_loss is not None and better("loss", loss, self.best_loss)
+        if improved or equal:
+            self.best, self.best_loss = value, loss
         if improved:
-            self.best, self.since_best, self.plateau_wait = value, 0, 0
+            self.since_best, self.plateau_wait = 0, 0
         else:
             self.since_best += 1
             self.plateau_wait += 1
         if config.training.schedule == "plateau" and self.plateau_wait >= config.training.plateau_patience:
             self.plateau_factor *= config.training.plateau_factor
             self.plateau_wait = 0
-        return improved
+        return improved or equal

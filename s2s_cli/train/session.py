@@ -9,16 +9,24 @@ from pathlib import Path
 import torch
 
 from s2s_cli.checkpoint import Checkpoint, load_model, load_weights, offering_others, weights
-from s2s_cli.config import Config, DataConfig
+from s2s_cli.config import Config, DataConfig, TokenizerConfig
 from s2s_cli.config_file import differences, with_names_of
-from s2s_cli.data.corpus import Corpus, count_overlap, describe_dropped, read_corpus, train_tokenizer, unknown_rate
+from s2s_cli.data.corpus import (
+    Corpus,
+    count_overlap,
+    describe_dropped,
+    read_corpus,
+    read_pairs,
+    train_tokenizer,
+    unknown_rate,
+)
 from s2s_cli.data.sequences import Sequences
 from s2s_cli.data.store import open_corpus
 from s2s_cli.data.tokenizer import Tokenizer, fingerprint, model_files, read_given
 from s2s_cli.device import choose_precision, keep_freed_memory, keep_programs
 from s2s_cli.distributed import Workers, joined
-from s2s_cli.errors import UserError
-from s2s_cli.evaluate import compute_scores
+from s2s_cli.errors import S2SError, UserError
+from s2s_cli.evaluate import compute_scores, tokenization_hint
 from s2s_cli.files import disk_explained
 from s2s_cli.model.seq2seq import build_model, count_parameters
 from s2s_cli.run import RunDirectory, find_model, record_latest
@@ -63,16 +71,27 @@ def train(config: Config, run_path: Path, observer: Observer, stop: StopRequest,
             torch.set_num_threads(torch.get_num_threads())  # MKL then keeps to it, as after the first validation
             keep_freed_memory()
             keep_programs()
+        own = None
         with workers.together(), disk_explained(f"cannot write to {run.path}"):
             if workers.first:
                 compute_scores(["a"], [["a"]], config.evaluation)  # what is missing for it is told now, not in an hour
-                _begin(run, config, observer, held, fresh=fresh)
+                own = _begin(run, config, observer, held, fresh=fresh)
         with disk_explained(f"cannot write to {run.path}"):
-            return _train(config.data, run, observer, stop, workers, device)
+            try:
+                trainer = _prepare(config.data, run, observer, stop, workers, device)
+            except S2SError:
+                if own:
+                    run.write_config(own)  # what was refused changes nothing
+                raise
+            return _fit(trainer, run, observer, workers)
 
 
-def _begin(run: RunDirectory, config: Config, observer: Observer, held: ExitStack, *, fresh: bool) -> None:
-    """Makes the run directory, locked and with its log open until `held` is closed."""
+def _begin(run: RunDirectory, config: Config, observer: Observer, held: ExitStack, *, fresh: bool) -> Config | None:
+    """Makes the run directory, locked and with its log open until `held` is closed.
+
+    Returns:
+        The config that the run had before, where it had learned something with it.
+    """
     if fresh and run.exists:
         _refuse_own_weights(run, config)
         with run.lock():
@@ -81,19 +100,22 @@ def _begin(run: RunDirectory, config: Config, observer: Observer, held: ExitStac
         observer.info(f"moved the old run to {aside}")
     held.enter_context(run.lock())
     held_config = _hold_to_config(run, config, observer) if run.exists else config
+    own = run.read_config() if run.exists and run.checkpoints() else None
     run.create()
     run.write_config(held_config)
     held.enter_context(observer.logging_to(run.log_path))
+    return own
 
 
-def _train(
+def _prepare(
     data: DataConfig,
     run: RunDirectory,
     observer: Observer,
     stop: StopRequest,
     workers: Workers,
     device: torch.device,
-) -> Outcome:
+) -> Trainer:
+    """Reads all that the run needs, and goes back to where it was; refuses what is not as it was."""
     with workers.in_turn(), disk_explained(f"cannot write to {run.path}"):  # what the first one makes, the others find
         if not run.exists:
             raise UserError(f"{run.path}: not seen by worker {workers.rank}: all need one folder on a shared disk")
@@ -102,6 +124,8 @@ def _train(
         torch.manual_seed(config.training.seed)
         begun = config.training.init_from if saved is None else None
         start = load_model(*find_model(begun)) if begun else None
+        if next(read_pairs(data.valid, config.source), None) is None:
+            raise UserError(f"data.valid: {' and '.join(map(str, data.valid.files))}: nothing stands there")
         tokenizer = _tokenizer(config, data, run, observer, start[1] if start else None)
         quiet = saved is not None or not workers.first
         train_corpus, valid_corpus = _read_corpora(config, data, run, tokenizer, observer, stop, workers, quiet=quiet)
@@ -130,15 +154,23 @@ def _train(
         observer.info(f"goes on from {saved.path.name}")
     elif workers.first:
         trainer.metrics.rewind(0, 0)  # an attempt that saved nothing left its figures
+    return trainer
+
+
+def _fit(trainer: Trainer, run: RunDirectory, observer: Observer, workers: Workers) -> Outcome:
+    """Trains, and tells how it ended, which the log has too."""
     began_at = trainer.progress.step
     try:
         reason = trainer.fit()
     finally:  # what a signal or a full disk ended may be used, too
         if workers.first and run.checkpoints():
             _record_latest(run, observer)
-    progress = trainer.progress
-    finished_before = saved is not None and progress.step == began_at
-    return Outcome(run.path, reason, progress.step, config.monitor, progress.best, finished_before)
+    progress, monitor = trainer.progress, trainer.config.monitor
+    already = began_at > 0 and progress.step == began_at
+    best = "" if progress.best is None else f", best {monitor} {progress.best:.2f}"
+    state = "had finished" if already else "finished"
+    observer.info(f"{state} at step {progress.step:,}: {reason}{best}. Try: s2s translate --model {run.path}")
+    return Outcome(run.path, reason, progress.step, monitor, progress.best, already)
 
 
 def _refuse_own_weights(run: RunDirectory, config: Config) -> None:
@@ -230,9 +262,12 @@ def _tokenizer(
             )
         observer.info(f"tokenizer: that of {config.training.init_from}")
         tokenizer = other
+    for told in config.tokenizer.idle_settings() if tokenizer else ():
+        observer.warn(f"{told}: a tokenizer is there already")
     if tokenizer is None:
         observer.info("training the tokenizer ...")
         tokenizer = train_tokenizer(data.train, config.tokenizer, config.source)
+        _tell_unfilled(tokenizer, config.tokenizer, observer)
     else:
         tokenizer.check_symbols(config.tokenizer.user_symbols)
     run.write_tokenizer(tokenizer)
@@ -279,12 +314,25 @@ def _read_corpora(
         observer.info(f"dropped training pairs: {describe_dropped(train_corpus.dropped)}")
     _tell_unknown(valid_corpus, tokenizer, observer)
     _tell_cut(valid_corpus, config.decoding.max_source_length, observer)
+    assert valid_corpus.texts
+    if not quiet and (hint := tokenization_hint(valid_corpus.texts[1], config.evaluation, "evaluation.tokenize:")):
+        observer.warn(f"{hint}; a run keeps what it was begun with")
     if not quiet and config.source.kind == "text":
         held_out = (data.valid, *data.test)
         for text, overlap in zip(held_out, count_overlap(data.train, held_out), strict=True):
             if overlap:
                 observer.warn(f"{overlap:,} source sentences of {text.files[0].name} stand in the training set too")
     return train_corpus, valid_corpus
+
+
+def _tell_unfilled(tokenizer: Tokenizer, config: TokenizerConfig, observer: Observer) -> None:
+    """Which vocabularies are smaller than was asked for; of characters or words there are as many as there are."""
+    for side, vocabulary in tokenizer.vocabularies.items():
+        if config.type in ("unigram", "bpe") and len(vocabulary) < config.vocab_size:
+            observer.warn(
+                f"tokenizer.vocab_size: {config.vocab_size:,} is more than the {side} text can fill: "
+                f"its vocabulary has the {len(vocabulary):,} pieces that it can"
+            )
 
 
 def _tell_cut(corpus: Corpus, longest: int, observer: Observer) -> None:

@@ -263,7 +263,8 @@ class Trainer:
             with self.workers.together():
                 if self.workers.first:
                     checkpoints.save(self.run, name, self.config, self.parts.tokenizer, mean)
-            progress.best, progress.best_checkpoint = scores[self.config.monitor], name
+            progress.best, progress.best_loss = scores[self.config.monitor], scores.get("loss")
+            progress.best_checkpoint = name
         self._save()
 
     # --- saving and going on
@@ -274,6 +275,7 @@ class Trainer:
     def _save_and_stop(self, signal: int) -> NoReturn:
         if self.saved_step != self.progress.step:
             self._save()
+        self.observer.info(f"saved at step {self.progress.step:,}: the same command goes on from there")
         with self.workers.together():
             raise stopped_by(signal)
 

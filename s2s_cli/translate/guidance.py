@@ -7,7 +7,6 @@ import math
 from typing import Any
 
 from s2s_cli.config import DecodingConfig
-from s2s_cli.data.batches import given
 from s2s_cli.data.spelling import is_unspaced
 from s2s_cli.data.tokenizer import Tokenizer, Vocabulary
 from s2s_cli.errors import UserError
@@ -163,8 +162,7 @@ class Guide:
 
     def _seed(self, row: Any) -> int:
         """Follows from the source and the config's seed: equal sources draw equally, wherever they stand."""
-        sources = self._tokenizer.source.pad([row])
-        content = given(sources.src_BS, sources.src_BSF).numpy().tobytes()
+        content = self._tokenizer.source.pad([row]).source.numpy().tobytes()
         return int.from_bytes(hashlib.blake2b(content, digest_size=7, salt=b"%d" % self._config.seed).digest())
 
 

@@ -265,7 +265,7 @@ class Translator:
             batch = sources[start : start + config.batch_size]
             limit_B = torch.tensor([asked.limit for asked in batch], device=self.device)
             src = self.tokenizer.source.pad([asked.row for asked in batch]).to(self.device)
-            yield Sources(src.src_BS, src.src_len_B, limit_B, src.src_BSF, [asked.guidance for asked in batch])
+            yield Sources(src.source, src.src_len_B, limit_B, [asked.guidance for asked in batch])
 
     @contextmanager
     def _memory_explained(self) -> Iterator[None]:
