@@ -110,7 +110,6 @@ def measure(text: Text, config: ModelConfig, batch_tokens: int, updates: int, pr
     """
     keep_freed_memory()
     keep_programs()
-    torch.set_flush_denormal(True)
     torch.manual_seed(1)
     device = torch.device("cpu")
     precision = choose_precision(precision_name, device)
