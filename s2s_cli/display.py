@@ -71,8 +71,12 @@ class Display:
         self._print(f"warning: {text}", f"[yellow]warning:[/] {escape(text)}")
 
     def _print(self, plain: str, styled: str) -> None:
-        with contextlib.suppress(OSError):  # whoever read our standard error may have gone; the work goes on
+        try:
             self.console.print(styled)
+        except BrokenPipeError:  # nobody reads our standard error any more; the work goes on
+            self.console.quiet = True
+        except OSError:  # a full disk, for example, where it goes into a file
+            pass
         if self._log:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
             self._log.writelines(f"{stamp} {line}\n" for line in plain.splitlines() or [""])

@@ -95,7 +95,7 @@ class Progress:
         value, loss = scores[config.monitor], scores.get("loss", math.nan)
         self.scores, self.validated_step, self.epoch_ended = scores, self.step, False
         improved = better(config.monitor, value, self.best)
-        equal = value == self.best and self.best_loss is not None and better("loss", loss, self.best_loss)
+        equal = value == self.best and better("loss", loss, self.best_loss)
         if improved or equal:
             self.best, self.best_loss = value, loss
         if improved:
