@@ -187,10 +187,8 @@ class TokenizerConfig(Section):
     def idle_settings(self) -> Iterator[str]:
         """Keys that were set, and do nothing where no tokenizer is trained, in words."""
         trained_by = ("type", "vocab_size", "character_coverage", "normalization", "byte_fallback", "max_sentences")
-        for key in trained_by:
-            value = getattr(self, key)
-            if value != type(self).model_fields[key].default:
-                yield f"tokenizer.{key} {str(value).lower()} has no effect"
+        for key in filter(self._is_set, trained_by):
+            yield f"tokenizer.{key} {str(getattr(self, key)).lower()} has no effect"
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -37,6 +37,9 @@ class Section(BaseModel):
             needs: by key, whether anything looks at it, and the settings without which nothing does.
         """
         for key, (used, need) in needs.items():
-            value = getattr(self, key)
-            if not used and value != type(self).model_fields[key].default:
-                yield f"{section}.{key} {str(value).lower()} has no effect without {section}.{need}"
+            if not used and self._is_set(key):
+                yield f"{section}.{key} {str(getattr(self, key)).lower()} has no effect without {section}.{need}"
+
+    def _is_set(self, key: str) -> bool:
+        """Whether a key has another value than its default."""
+        return bool(getattr(self, key) != type(self).model_fields[key].default)

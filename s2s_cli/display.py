@@ -29,15 +29,8 @@ if TYPE_CHECKING:  # what shows no scores needs no numpy
 TOLD_SECONDS = 60.0
 
 
-class _Messages(Console):
-    """Standard error: where nobody reads it any more, the work goes on."""
-
-    def on_broken_pipe(self) -> None:
-        self.quiet = True
-
-
-class _Results(Console):
-    """Standard output: where nobody reads it any more, the command ends, by its own exit code and not by rich's."""
+class _Console(Console):
+    """Where nobody reads any more, whoever prints decides what becomes of it: rich would end the process with 1."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -47,7 +40,7 @@ class Display:
     """Messages and progress. Nothing here decides anything."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = _Messages(stderr=True, highlight=False, emoji=False, soft_wrap=True, quiet=quiet)
+        self.console = _Console(stderr=True, highlight=False, emoji=False, soft_wrap=True, quiet=quiet)
         self._log: IO[str] | None = None
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -181,7 +174,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], plain: boo
         table = Table(*header)
         for row in rows:
             table.add_row(*map(escape, row))
-        console = _Results(highlight=False, emoji=False)
+        console = _Console(highlight=False, emoji=False)
         width = console.measure(table, options=console.options.update(width=sys.maxsize)).maximum
         if width <= console.width:  # else it would cut what one has to cite
             console.print(table)
