@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
-from s2s_cli.errors import printable
+from s2s_cli.errors import Stopped, printable
 from s2s_cli.files import write_result
 
 if TYPE_CHECKING:  # what shows no scores needs no numpy
@@ -48,10 +48,16 @@ class Display:
 
     @contextlib.contextmanager
     def logging_to(self, path: Path) -> Iterator[None]:
-        """Inside, messages are appended to a file too, with the time."""
+        """Inside, messages are appended to a file too, with the time, and so is the error that ends it."""
         with open(path, "a", encoding="utf-8") as self._log:
             try:
                 yield
+            except Stopped:  # whoever stopped it has told what is saved
+                raise
+            except Exception as error:
+                with contextlib.suppress(OSError):  # the disk may be what is full
+                    self._record(f"error: {str(error) or type(error).__name__}")
+                raise
             finally:
                 self._log = None
 
@@ -70,9 +76,12 @@ class Display:
             self.console.quiet = True
         except OSError:  # a full disk, for example, where it goes into a file
             pass
+        self._record(plain)
+
+    def _record(self, text: str) -> None:
         if self._log:
             stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-            self._log.writelines(f"{stamp} {line}\n" for line in plain.splitlines() or [""])
+            self._log.writelines(f"{stamp} {line}\n" for line in text.splitlines() or [""])
             self._log.flush()
 
     def training(self) -> contextlib.AbstractContextManager[None]:

@@ -591,8 +591,10 @@ def test_out_of_memory_says_which_keys_to_lower(tmp_path: Path, monkeypatch: pyt
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
 
     monkeypatch.setattr(Seq2Seq, "losses", losses)
-    with pytest.raises(RunFailed, match=r"training\.batch_tokens"):
+    with pytest.raises(RunFailed, match=r"training\.batch_tokens") as raised:
         train(tmp_path, "run")
+    *_, last = (tmp_path / "run" / "train.log").read_text().splitlines()
+    assert last.endswith(f"error: {raised.value}")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
