@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from s2s_cli.console import Console
 from s2s_cli.errors import Stopped, printable
 from s2s_cli.files import write_result
 
@@ -29,18 +29,11 @@ if TYPE_CHECKING:  # what shows no scores needs no numpy
 TOLD_SECONDS = 60.0
 
 
-class _Console(Console):
-    """Where nobody reads any more, whoever prints decides what becomes of it: rich would end the process with 1."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
-
-
 class Display:
     """Messages and progress. Nothing here decides anything."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.console = _Console(stderr=True, highlight=False, emoji=False, soft_wrap=True, quiet=quiet)
+        self.console = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True, quiet=quiet)
         self._log: IO[str] | None = None
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -183,7 +176,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], plain: boo
         table = Table(*header)
         for row in rows:
             table.add_row(*map(escape, row))
-        console = _Console(highlight=False, emoji=False)
+        console = Console(highlight=False, emoji=False)
         width = console.measure(table, options=console.options.update(width=sys.maxsize)).maximum
         if width <= console.width:  # else it would cut what one has to cite
             console.print(table)

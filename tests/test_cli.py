@@ -352,6 +352,7 @@ def test_a_closed_pipe_is_quiet_and_endless_input_answers_at_once(trained: Path)
         ("evaluate --model runs/toy --json - --min bleu=0", 141),
         ("evaluate --model runs/toy --json - --min bleu=101", 141),
         ("translate --input valid.src --output out.txt", 0),
+        ("translate --input valid.src --output out.txt --show-attention", 0),
     ],
 )
 def test_a_reader_that_is_gone_is_no_missed_gate(trained: Path, command: str, code: int) -> None:

@@ -25,6 +25,7 @@ LAYERS = [
     "packing",
     "yaml12",
     "signals",
+    "console",
     "config_section",
     "config_model",
     "config_decoding",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TextIO
 
 from rich.cells import cell_len, chop_cells
-from rich.console import Console
 from rich.text import Text
 from torch import Tensor
 
+from s2s_cli.console import Console
 from s2s_cli.translate.attention_file import Watch
 from s2s_cli.translate.entry import Translation
 
@@ -51,13 +53,13 @@ def heat_map(source: Sequence[str], target: Sequence[str], weights_TS: Tensor, w
     return drawn
 
 
-def draw(console: Console | None = None) -> Watch:
+def draw(file: TextIO | None = None) -> Watch:
     """Draws the attention of translations, each below its text.
 
     Args:
-        console: where; default: standard error.
+        file: where; default: standard error.
     """
-    at = console or Console(stderr=True, emoji=False)
+    at = Console(file=file or sys.stderr, emoji=False)
 
     def watch(translation: Translation) -> None:
         with suppress(OSError):  # whoever read our standard error may have gone; the work goes on

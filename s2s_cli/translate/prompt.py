@@ -180,11 +180,9 @@ class Prompt:
         self.translator.look(":attention")
         if not self._last or self._last[0].attention is None:
             raise UserError("there is no translation to show the attention of: give a line first")
-        from rich.console import Console  # it takes a while to load
+        from s2s_cli.translate.heat_map import draw  # it takes a while to load
 
-        from s2s_cli.translate.heat_map import draw
-
-        draw(Console(file=self._talk, emoji=False))(self._last[0])
+        draw(self._talk)(self._last[0])
 
     def show_help(self, value: str) -> None:
         """:help        shows this"""
