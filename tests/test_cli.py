@@ -468,6 +468,7 @@ def test_evaluate_scores_the_test_set_of_the_config(trained: Path, tmp_path: Pat
     assert written["evaluations"][0]["sentences"] == 60
     assert written["scores"]["bleu"]["low"] <= written["scores"]["bleu"]["high"]
     again = toy.s2s("evaluate", "--hypothesis", out, "--json", "-", cwd=trained)
+    assert "judged by the test set and settings of runs/toy:" in again.stderr.decode()
     assert json.loads(again.stdout)["scores"] == written["scores"]
 
 

@@ -72,6 +72,8 @@ class Evaluator:
         else:
             assert run and config
             self.tests = [testset.from_run(run, config, name) for name in dict.fromkeys(request.test) or (None,)]
+            if request.hypothesis:
+                say(f"judged by the test set and settings of {run.path}: --reference would judge by another text")
         for test in self.tests:
             lines = len(test.references[0])
             if request.no_regression and lines < FEWEST_LINES:
