@@ -46,7 +46,7 @@ FULL = {
 }
 
 
-def train(folder: Path, name: str, stop: StopRequest | None = None, **changes: Any) -> session.Outcome:
+def train(folder: Path, name: str, stop: StopRequest | None = None, **changes: Any) -> session.TrainingOutcome:
     path = toy.write_config(folder, **changes)
     return session.train(load_config(path), folder / name, Display(), stop or StopRequest())
 

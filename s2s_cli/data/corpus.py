@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 from s2s_cli.config import DataConfig, ParallelText, SourceConfig, TokenizerConfig
 from s2s_cli.data.features import FeatureSequences, FeatureSource, Vectors, open_features
 from s2s_cli.data.mixture import Mixture, tempered
-from s2s_cli.data.sequences import Block, Sentences, Sequences, digest
+from s2s_cli.data.sequences import Block, Lines, Sequences, digest
 from s2s_cli.data.tokenizer import Tokenizer, TooLarge, Vocabulary, train_vocabulary
 from s2s_cli.errors import UserError
 from s2s_cli.files import json_sha256, matching
@@ -236,7 +236,7 @@ class Tokenizing:
         corpus = Corpus(source, target, None, dropped, mixture_of(texts, sizes, self.filters))
         if not self.keep_text:
             return corpus
-        words = [Sentences(Sequences.joined(each[name] for each in columns)) for name in [*self.columns][2:]]
+        words = [Lines(Sequences.joined(each[name] for each in columns)) for name in [*self.columns][2:]]
         return replace(corpus, texts=(source if isinstance(source, FeatureSequences) else words[0], words[-1]))
 
 

@@ -151,8 +151,8 @@ class SequencesWriter:
         self._end = int(ends[-1])
 
 
-class Sentences(Sequence[str]):
-    """Sentences that lie as bytes in `Sequences`."""
+class Lines(Sequence[str]):
+    """Lines that lie as bytes in `Sequences`."""
 
     def __init__(self, utf8: Sequences) -> None:
         self.utf8 = utf8

@@ -14,7 +14,6 @@ from s2s_cli.evaluate import Score, compute_scores, word_splitter
 from s2s_cli.score.system import AttentionMap
 from s2s_cli.score.testset import TestSet
 
-Words = Sequence[str]
 LENGTHS = (1, 6, 11, 16, 21, 31, 41, 61)
 """The first length of each group, in words; the last has no end."""
 PARTS_OF_LENGTHS = 6
@@ -93,7 +92,7 @@ def by_length(test: TestSet, translations: Sequence[str], config: EvaluationConf
     return Breakdown("by length", f"{unit} of the {side}", "sentences", "with 95 % intervals", tuple(groups))
 
 
-def by_frequency(references: Sequence[Words], translations: Sequence[Words]) -> Breakdown:
+def by_frequency(references: Sequence[Sequence[str]], translations: Sequence[Sequence[str]]) -> Breakdown:
     """F1 of words, grouped by how often the references have them (as compare-mt does, Neubig et al. 2019)."""
     wanted, given = ([Counter(line) for line in side] for side in (references, translations))
     total = sum(wanted, Counter[str]())
@@ -114,7 +113,7 @@ def by_frequency(references: Sequence[Words], translations: Sequence[Words]) -> 
     return Breakdown("by rarity", "occurrences of the word", "words", about, tuple(groups))
 
 
-def by_position(references: Sequence[Words], translations: Sequence[Words]) -> Breakdown:
+def by_position(references: Sequence[Sequence[str]], translations: Sequence[Sequence[str]]) -> Breakdown:
     """The share of reference words that the translation has in their order, by where in the sentence they stand."""
     found, words = [0] * PARTS, [0] * PARTS
     for wanted, given in zip(references, translations, strict=True):

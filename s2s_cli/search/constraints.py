@@ -38,7 +38,7 @@ class Phrase:
     """Whether it counts only after those before it that are ordered too. None of them may hold another's pieces."""
 
 
-class Progress(NamedTuple):
+class ForcedState(NamedTuple):
     """How far a hypothesis is."""
 
     met: frozenset[int] = frozenset()
@@ -91,13 +91,13 @@ class Forced(Control):
         self._ordered = [number for number, phrase in enumerate(phrases) if phrase.ordered]
         self._reach = avoid.reach if avoid else LONGEST_CHARACTER
 
-    def start(self) -> Progress:
-        return Progress()
+    def start(self) -> ForcedState:
+        return ForcedState()
 
-    def after(self, state: Progress, piece: int) -> Progress:
+    def after(self, state: ForcedState, piece: int) -> ForcedState:
         tail = (state.tails[-1] + self._spelling.texts[piece])[-self._reach :]
         if self._prefix and not self._counts(state):
-            return Progress(tails=(tail,), skipped=self._prefix.after(state.skipped, piece))
+            return ForcedState(tails=(tail,), skipped=self._prefix.after(state.skipped, piece))
         met = state.met if self._goes_on(state, piece) else state.met | state.ended
         ended: frozenset[int] = frozenset()
         path, tails = (*state.path, piece), (*state.tails, tail)
@@ -112,7 +112,7 @@ class Forced(Control):
                 return self._settled(met, ended, path[at:], tails[at:], state.skipped)
         return self._settled(met, ended, (), (tail,), state.skipped)
 
-    def wanted(self, state: Progress, room: int) -> list[int]:
+    def wanted(self, state: ForcedState, room: int) -> list[int]:
         if not self._counts(state) or room < 2:
             return []
         found: dict[int, None] = {}
@@ -128,7 +128,7 @@ class Forced(Control):
                 break
         return list(found)
 
-    def only(self, state: Progress, room: int) -> list[int] | None:
+    def only(self, state: ForcedState, room: int) -> list[int] | None:
         lacking = self._lacking(state)
         if not lacking or not self._counts(state):
             return None
@@ -139,7 +139,7 @@ class Forced(Control):
             return None
         return self._affordable(state, room) or self._between(state, room) or wanted or None
 
-    def change(self, scores_V: Tensor, state: Progress, room: int) -> None:
+    def change(self, scores_V: Tensor, state: ForcedState, room: int) -> None:
         lacking = self._lacking(state)
         if lacking:
             scores_V[self._eos] = -math.inf
@@ -152,7 +152,7 @@ class Forced(Control):
                 scores_V[self._spelling.continuing.to(scores_V.device)] = -math.inf
                 scores_V[kept] = kept_K
 
-    def reached(self, state: Progress) -> int:
+    def reached(self, state: ForcedState) -> int:
         return self.goals - self._pieces(self._lacking(state)) + len(state.path)
 
     def surfaces(self, ids: Sequence[int]) -> list[Surface]:
@@ -167,7 +167,7 @@ class Forced(Control):
                 found[number] = Surface(end - len(phrase.pieces), end, phrase.text)
         return [surface for number, surface in found.items() if self.phrases[number].replaced]
 
-    def _counts(self, state: Progress) -> bool:
+    def _counts(self, state: ForcedState) -> bool:
         return self._prefix is None or state.skipped == self._prefix.end
 
     def _settled(
@@ -177,19 +177,19 @@ class Forced(Control):
         path: tuple[int, ...],
         tails: tuple[bytes, ...],
         skipped: int,
-    ) -> Progress:
+    ) -> ForcedState:
         """What ends with no letter or digit is met at once."""
         sure = frozenset(number for number in ended if not is_word(self.phrases[number].text[-1]))
-        return Progress(met | sure, ended - sure, path, tails, skipped)
+        return ForcedState(met | sure, ended - sure, path, tails, skipped)
 
-    def _goes_on(self, state: Progress, piece: int) -> bool:
+    def _goes_on(self, state: ForcedState, piece: int) -> bool:
         """Whether a piece makes the word longer with which a phrase ended."""
         return bool(state.ended) and bool(self._spelling.continuing[piece])
 
-    def _lacking(self, state: Progress) -> list[int]:
+    def _lacking(self, state: ForcedState) -> list[int]:
         return [number for number in range(len(self.phrases)) if number not in state.met and number not in state.ended]
 
-    def _open(self, state: Progress) -> list[int]:
+    def _open(self, state: ForcedState) -> list[int]:
         """Those that are lacking and, where they are ordered, next."""
         lacking = self._lacking(state)
         if not self._ordered:
@@ -226,10 +226,10 @@ class Forced(Control):
         text = self.phrases[number].text
         return text if is_word(self._first[number] or " ") or self._first[number] == text[0] else f" {text}"
 
-    def _bound(self, state: Progress) -> bool:
+    def _bound(self, state: ForcedState) -> bool:
         return self._spelling.unknown in state.path
 
-    def _need(self, state: Progress) -> int:
+    def _need(self, state: ForcedState) -> int:
         """The pieces that it takes to say what is lacking, something between two phrases included where it may have
         to be."""
         lacking = self._lacking(state)
@@ -242,7 +242,7 @@ class Forced(Control):
         ready = pieces < whole or any(self._begins(state.tails[-1], number) for number in self._open(state))
         return pieces + len(lacking) - ready
 
-    def _goes_apart(self, state: Progress) -> bool:
+    def _goes_apart(self, state: ForcedState) -> bool:
         """Whether the path can go on with a piece that does not continue a word."""
         said = len(state.path)
         begun = (self.phrases[number].pieces for number in self._open(state))
@@ -251,11 +251,11 @@ class Forced(Control):
             for pieces in begun
         )
 
-    def _affordable(self, state: Progress, room: int) -> list[int]:
+    def _affordable(self, state: ForcedState, room: int) -> list[int]:
         """Of the pieces that bring it nearer to its goals those after which all can still be said."""
         return [piece for piece in self.wanted(state, room) if self._need(self.after(state, piece)) < room - 1]
 
-    def _between(self, state: Progress, room: int) -> list[int]:
+    def _between(self, state: ForcedState, room: int) -> list[int]:
         """Pieces after which a phrase can begin."""
         found: list[int] = []
         for piece in self._spelling.ordinary:

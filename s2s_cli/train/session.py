@@ -39,7 +39,7 @@ UNKNOWN_WARNING = 0.01
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """How a training ended."""
 
     run: Path
@@ -50,7 +50,9 @@ class Outcome:
     already_finished: bool
 
 
-def train(config: Config, run_path: Path, observer: Observer, stop: StopRequest, *, fresh: bool = False) -> Outcome:
+def train(
+    config: Config, run_path: Path, observer: Observer, stop: StopRequest, *, fresh: bool = False
+) -> TrainingOutcome:
     """Trains, or goes on training, the run at `run_path`; with others, where torchrun started several workers.
 
     Args:
@@ -157,7 +159,7 @@ def _prepare(
     return trainer
 
 
-def _fit(trainer: Trainer, run: RunDirectory, observer: Observer, workers: Workers) -> Outcome:
+def _fit(trainer: Trainer, run: RunDirectory, observer: Observer, workers: Workers) -> TrainingOutcome:
     """Trains, and tells how it ended, which the log has too."""
     began_at = trainer.progress.step
     try:
@@ -170,7 +172,7 @@ def _fit(trainer: Trainer, run: RunDirectory, observer: Observer, workers: Worke
     best = "" if progress.best is None else f", best {monitor} {progress.best:.2f}"
     state = "had finished" if already else "finished"
     observer.info(f"{state} at step {progress.step:,}: {reason}{best}. Try: s2s translate --model {run.path}")
-    return Outcome(run.path, reason, progress.step, monitor, progress.best, already)
+    return TrainingOutcome(run.path, reason, progress.step, monitor, progress.best, already)
 
 
 def _refuse_own_weights(run: RunDirectory, config: Config) -> None:

@@ -27,7 +27,7 @@ SYNC_SECONDS = 5.0
 READ_BYTES = 1 << 20
 
 
-class Whole(NamedTuple):
+class Written(NamedTuple):
     """How much of the output is whole."""
 
     items: int = 0
@@ -56,7 +56,7 @@ class Part:
         self._asked, self._fresh = json.loads(json.dumps(asked)), fresh
         self._finished, self._synced = False, time.monotonic()
         self._open = ExitStack()
-        self.whole = Whole()
+        self.whole = Written()
 
     def __enter__(self) -> Self:
         with self._open, self._told():
@@ -88,7 +88,7 @@ class Part:
         """
         before = self.whole
         total = {name: before.counts.get(name, 0) + count for name, count in counts.items()}
-        after = Whole(items, before.bytes + len(data), zlib.crc32(data, before.crc), total)
+        after = Written(items, before.bytes + len(data), zlib.crc32(data, before.crc), total)
         with self._told():
             _write(self._output, data)
             _write(self._journal, _line(after._asdict()))
@@ -193,7 +193,7 @@ def _lines(journal: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield end, json.loads(text)
 
 
-def _last_whole(output: Path, lines: list[tuple[int, dict[str, Any]]]) -> tuple[int, Whole] | None:
+def _last_whole(output: Path, lines: list[tuple[int, dict[str, Any]]]) -> tuple[int, Written] | None:
     """The last line of a journal, and where it ends, up to which the output is what the journal says."""
     found = None
     crc = position = 0
@@ -201,7 +201,7 @@ def _last_whole(output: Path, lines: list[tuple[int, dict[str, Any]]]) -> tuple[
         return None
     with open(output, "rb") as file:
         for end, content in lines:
-            whole = Whole(**content)
+            whole = Written(**content)
             while position < whole.bytes and (data := file.read(min(READ_BYTES, whole.bytes - position))):
                 crc, position = zlib.crc32(data, crc), position + len(data)
             if (position, crc) != (whole.bytes, whole.crc):

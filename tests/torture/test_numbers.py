@@ -36,7 +36,7 @@ ROOT = Path(__file__).parent.parent.parent
 CORPUS = Path(os.environ.get("MULTI30K_DIR", ROOT.parent / "shared" / "data" / "multi30k"))
 
 
-def train(folder: Path, **changes: Any) -> session.Outcome:
+def train(folder: Path, **changes: Any) -> session.TrainingOutcome:
     path = toy.write_config(folder, training__accumulate=1, training__max_steps=40, **changes)
     return session.train(load_config(path), folder / "run", Display(), StopRequest())
 
