@@ -14,8 +14,8 @@ from torch import Tensor
 
 from s2s_cli.model.interface import at_least_fp32
 
-# Logits held at once, and of those in fp32: 2**20 float32 are 4 MB, which a processor's cache holds.
-SLICE_ELEMENTS, SOFTMAX_ELEMENTS = 2**23, 2**20
+# Logits held at once, and of those in fp32: 2**19 float32 are 2 MB, which with as much beside it a cache holds.
+SLICE_ELEMENTS, SOFTMAX_ELEMENTS = 2**23, 2**19
 UNDERFLOW = 1e-30  # the logarithm of a smaller probability is not taken
 
 
@@ -85,15 +85,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _divergence(p_2NV: Tensor, logits_2NV: Tensor, log_sum_2N1: Tensor) -> tuple[Tensor, Tensor]:
-    """D(p0 || p1) + D(p1 || p0) of two distributions, (N, 1), and its gradient by their logits, (2, N, V).
+    """D(p0 || p1) + D(p1 || p0) of two distributions, (N), and its gradient by their logits, (2, N, V).
 
     With r = log(p0 / p1), the gradient of D(p0 || p1) is p0 (r - D(p0 || p1)) by the logits of p0 and p1 - p0 by those
     of p1.
     """
-    ratio_NV = (logits_2NV[0] - log_sum_2N1[0]) - (logits_2NV[1] - log_sum_2N1[1])
-    ratio_2NV = torch.stack((ratio_NV, -ratio_NV))
-    divergence_2N1 = (p_2NV * ratio_2NV).sum(-1, keepdim=True)
-    return divergence_2N1.sum(0), p_2NV * (ratio_2NV - divergence_2N1 + 1) - p_2NV.flip(0)
+    p0_NV, p1_NV = p_2NV
+    ratio_NV = (logits_2NV[0] - log_sum_2N1[0]).sub_(logits_2NV[1]).add_(log_sum_2N1[1])
+    divergence_2N = torch.stack((torch.linalg.vecdot(p0_NV, ratio_NV), -torch.linalg.vecdot(p1_NV, ratio_NV)))
+    slope_2NV = p_2NV * (1 - divergence_2N[:, :, None])
+    slope_2NV[0].addcmul_(p0_NV, ratio_NV).sub_(p1_NV)
+    slope_2NV[1].addcmul_(p1_NV, ratio_NV, value=-1).sub_(p0_NV)
+    return divergence_2N.sum(0), slope_2NV
 
 
 def linear_cross_entropy(
