@@ -47,8 +47,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         mean_weight_R, sum_R = weight_VR.mean(0), readout_PNR.sum((0, 1), dtype=full)
         loss -= smoothing * (sum_R @ mean_weight_R + passes * count * bias_V.mean())
         for start in range(0, count, rows):
-            piece = readout_PNR[:, start : start + rows]
-            logits = F.linear(piece, weight, bias)
+            piece = readout_PNR[:, start : start + rows].flatten(0, 1)  # a product of matrices, not of stacks of them
+            logits = F.linear(piece, weight, bias).view(passes, -1, size)
             targets = targets_N[start : start + rows].expand(passes, -1)[:, :, None]
             columns = (logits, targets, nll_PN[:, start : start + rows, None])
             for part, target, nll in zip(*(torch.split(x, softmax_rows, 1) for x in columns), strict=True):
@@ -68,7 +68,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     part.copy_(p)  # the logits become their own gradient
             if grad_readout is not None and grad_weight is not None:
                 grad_readout[:, start : start + rows] = logits @ weight - smoothing * mean_weight_R
-                grad_weight += logits.flatten(0, 1).t() @ piece.flatten(0, 1)
+                grad_weight += logits.flatten(0, 1).t() @ piece
         if grad_weight is not None and grad_bias is not None:
             grad_weight -= smoothing / size * sum_R
             grad_bias -= smoothing / size * passes * count
