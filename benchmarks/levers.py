@@ -1,6 +1,6 @@
 """What each lever gives: trainings that differ from a preset in one thing, judged on validation text alone.
 
-MULTI30K_DIR=... python -m benchmarks.levers    # trains what is missing, two at once, and prints the table
+MULTI30K_DIR=... python -m benchmarks.levers    # trains what is missing and prints the table
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
+import yaml
+
 from benchmarks.claims.runner import Commands, Failed, side_by_side
 from benchmarks.measure import ROOT, Figures, about
-from s2s_cli.files import sha256, write_atomically
+from s2s_cli.files import json_sha256, write_atomically
 from s2s_cli.run import read_metrics
 from s2s_cli.signals import raise_on_signal
 
@@ -28,8 +30,8 @@ UPDATES = 4000
 SEEDS = (1, 2)
 LEVERS: dict[str, tuple[str, ...]] = {
     "the preset": (),
-    "vocabulary of 1,500": ("tokenizer.vocab_size=1500",),
-    "vocabulary of 6,000": ("tokenizer.vocab_size=6000",),
+    "vocabulary of 3,000": ("tokenizer.vocab_size=3000",),
+    "vocabulary of 10,000": ("tokenizer.vocab_size=10000",),
     "subword sampling, alpha 0.3": ("tokenizer.sampling.alpha=0.3",),
     "dropout 0.1": ("model.dropout=0.1",),
     "dropout 0.3": ("model.dropout=0.3",),
@@ -75,8 +77,8 @@ class Lever:
 
     @property
     def key(self) -> str:
-        """Under which its figure is kept: the preset as it reads now, and all that differs from it."""
-        preset = f"{CONFIG.stem} {sha256(CONFIG.read_bytes())[:12]}"
+        """Under which its figure is kept: the preset's settings as they are now, and all that differs from them."""
+        preset = f"{CONFIG.stem} {json_sha256(yaml.safe_load(CONFIG.read_bytes()))[:12]}"
         return f"{preset}, {UPDATES:,} updates, seed {self.seed}: {' '.join(LEVERS[self.name])}"
 
 
@@ -118,6 +120,7 @@ def main() -> None:
     """Measures what is missing, each figure kept as soon as it is there, and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=LEVERS, metavar="LEVER", help="may be repeated")
+    parser.add_argument("--at-once", type=int, default=2, metavar="N", help="trainings of one thread each (default: 2)")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     asked = parser.parse_args()
     kept: dict[str, Figures] = json.loads(KEPT.read_bytes()) if KEPT.exists() else {}
@@ -142,7 +145,7 @@ def main() -> None:
             print(f"{lever.name}, seed {lever.seed}: {said}", file=sys.stderr, flush=True)
 
         raise_on_signal()
-        side_by_side(commands, keep, missing)
+        side_by_side(commands, keep, missing, asked.at_once)
     print(table(kept), end="")
     if any(lever.key not in kept for lever in missing):
         sys.exit(1)
