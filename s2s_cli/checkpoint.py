@@ -34,6 +34,7 @@ _BIAS_INSIDE = re.compile(r"\.rnn\.bias_[ih]h_l0$")
 LATER: dict[str, Any] = {
     "data.temperature": None,
     "data.train.weight": None,
+    "tokenizer.sampling.sides": "both",
     "model.embedding_dropout": None,
     "model.encoder_dropout": 0.0,
     "model.encoder.residual": False,

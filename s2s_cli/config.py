@@ -148,6 +148,8 @@ class SamplingConfig(Section):
     """0 is off. unigram: smoothing, 0.1 to 0.5 is usual. bpe: the share of merges dropped, 0.1 is usual."""
     nbest: Annotated[int, Field(ge=-1, le=512)] = -1
     """unigram: sample from the best N segmentations, 2 to 512; -1 from all."""
+    sides: Literal["both", "source", "target"] = "both"
+    """What to sample: both, source or target. With training.r_drop the second pass alone reads drawn sources."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

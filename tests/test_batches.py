@@ -6,6 +6,7 @@ import itertools
 import random
 from collections import Counter
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -52,8 +53,10 @@ def corpus(pieces: Tokenizer) -> Corpus:
     return in_memory(pieces, (SOURCES, TARGETS))
 
 
-def sampler_of(corpus: Corpus, pieces: Tokenizer, seed: int = 1, sampling: SamplingConfig | None = None) -> Sampler:
-    return Sampler(corpus, pieces, BUDGET, seed, sampling)
+def sampler_of(
+    corpus: Corpus, pieces: Tokenizer, seed: int = 1, sampling: SamplingConfig | None = None, passes: int = 1
+) -> Sampler:
+    return Sampler(corpus, pieces, BUDGET, seed, sampling, passes)
 
 
 def next_epoch(sampler: Sampler) -> list[Batch]:
@@ -65,11 +68,23 @@ def next_epoch(sampler: Sampler) -> list[Batch]:
 
 def pairs_in(batch: Batch, pieces: Tokenizer) -> list[tuple[str, str]]:
     """The text of each pair: source and target output end with the end piece, which is cut off."""
-    rows = zip(batch.src_BS, batch.src_len_B.tolist(), batch.tgt_out_BT, batch.tgt_len_B.tolist(), strict=True)
+    sources, targets = rows_of(batch)
     return [
-        (pieces.source.decode(source[: n - 1].tolist()), pieces.target.decode(target[: m - 1].tolist()))
-        for source, n, target, m in rows
+        (pieces.source.decode(source[:-1]), pieces.target.decode(target[:-1]))
+        for source, target in zip(sources, targets, strict=True)
     ]
+
+
+def rows_of(batch: Batch) -> tuple[list[list[int]], list[list[int]]]:
+    """Sources and target outputs, without padding."""
+    sides = (batch.source, batch.src_len_B), (batch.tgt_out_BT, batch.tgt_len_B)
+    first, second = ([row[:n] for row, n in zip(ids.tolist(), n_B.tolist(), strict=True)] for ids, n_B in sides)
+    return first, second
+
+
+def per_pass(rows: list[list[int]], passes: int) -> list[list[list[int]]]:
+    size = len(rows) // passes
+    return [rows[i * size : (i + 1) * size] for i in range(passes)]
 
 
 def equal(a: Batch, b: Batch) -> bool:
@@ -257,9 +272,9 @@ def test_sampled_segmentations_differ_between_epochs_and_sides_keep_their_text(
 ) -> None:
     def by_text(batches: list[Batch]) -> dict[str, list[int]]:
         return {
-            text: row[:n].tolist()
+            text: row
             for batch in batches
-            for (text, _), row, n in zip(pairs_in(batch, pieces), batch.src_BS, batch.src_len_B.tolist(), strict=True)
+            for (text, _), row in zip(pairs_in(batch, pieces), rows_of(batch)[0], strict=True)
         }
 
     sampler = sampler_of(corpus, pieces, sampling=SamplingConfig(alpha=0.2))
@@ -268,6 +283,24 @@ def test_sampled_segmentations_differ_between_epochs_and_sides_keep_their_text(
     assert set(first) == set(second) == set(plain)
     assert first != second
     assert plain not in (first, second)
+
+
+@pytest.mark.parametrize("sides", ["both", "source", "target"])
+@pytest.mark.parametrize("passes", [1, 2])
+def test_the_last_pass_reads_what_is_drawn_of_the_sources_and_all_write_the_same_targets(
+    corpus: Corpus, pieces: Tokenizer, sides: Literal["both", "source", "target"], passes: int
+) -> None:
+    drawn = set()
+    sampler = sampler_of(corpus, pieces, sampling=SamplingConfig(alpha=0.1, sides=sides), passes=passes)
+    for usual, batch in zip(next_epoch(sampler_of(corpus, pieces)), next_epoch(sampler), strict=True):
+        assert pairs_in(batch, pieces) == pairs_in(usual, pieces) * passes
+        sources, targets = (per_pass(side, passes) for side in rows_of(batch))
+        usual_sources, usual_targets = rows_of(usual)
+        assert sources[:-1] == [usual_sources] * (passes - 1)
+        assert targets == [targets[0]] * passes
+        drawn |= {"source"} if sources[-1] != usual_sources else set()
+        drawn |= {"target"} if targets[0] != usual_targets else set()
+    assert drawn == ({"source", "target"} if sides == "both" else {sides})
 
 
 def test_every_batch_draws_anew(pieces: Tokenizer) -> None:

@@ -338,10 +338,11 @@ def test_losses_and_gradients_equal_plain_cross_entropy(
 def test_r_drop_passes_twice_over_each_pair(make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
     """Without dropout both passes are the same; with it they differ, and that costs."""
     model = make_model(ModelConfig(dropout=0.5))
-    plain, found = (model.eval().losses(batch, 0.1, 2.0, weight) for weight in (0.0, 5.0))
+    twice = Batch(**{name: torch.cat([x, x]) for name, x in vars(batch).items() if x is not None})
+    plain, found = model.eval().losses(batch, 0.1, 2.0), model.losses(twice, 0.1, 2.0, 5.0)
     torch.testing.assert_close(found.smoothed, plain.smoothed)
     torch.testing.assert_close(found.nll_N, plain.nll_N)
-    little, much = (torch.manual_seed(1) and model.train().losses(batch, 0.1, 2.0, weight) for weight in (1e-9, 5.0))
+    little, much = (torch.manual_seed(1) and model.train().losses(twice, 0.1, 2.0, weight) for weight in (1e-9, 5.0))
     torch.testing.assert_close(little.nll_N, much.nll_N)
     assert much.smoothed.item() > little.smoothed.item() + 1
 

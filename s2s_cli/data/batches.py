@@ -5,7 +5,7 @@ Shapes: B batch, S source length, T target length, F width of a feature vector.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -48,15 +48,10 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
-        return self if device.type == "cpu" else self._each(lambda tensor: tensor.to(device))
-
-    def repeated(self, times: int) -> Batch:
-        """All pairs this many times, one copy of the batch after the other."""
-        return self if times == 1 else self._each(lambda tensor: torch.cat([tensor] * times))
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        if device.type == "cpu":
+            return self
         tensors = {name: tensor for name, tensor in vars(self).items() if tensor is not None}
-        return replace(self, **{name: change(tensor) for name, tensor in tensors.items()})
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
 def make_batch(sources: Sequence[Any], targets: Sequence[Sequence[int]], tokenizer: Tokenizer) -> Batch:
@@ -74,13 +69,14 @@ def make_batch(sources: Sequence[Any], targets: Sequence[Sequence[int]], tokeniz
 
 
 class _Planned(NamedTuple):
-    """A batch whose pairs are not yet read."""
+    """A batch that is not yet divided and padded."""
 
     src_len: Tensor
     """Tokens of each pair on either side, as they stand in a batch."""
     tgt_len: Tensor
-    read: Callable[[list[int]], tuple[Sequence[Any], Sequence[Any]]]
-    """Gives sources and targets of some of the pairs."""
+    views: list[Sequence[Any]]
+    """The rows of the sources, for each pass."""
+    targets: Sequence[Sequence[int]]
 
 
 class Share(NamedTuple):
@@ -122,15 +118,26 @@ class Sampler:
 
     The batches of an epoch are a function of the seed and the epoch alone, so the position (`state`) is a few numbers.
     The epoch's random order is cut into pools, one planned at a time, so that a large corpus costs little memory.
+
+    Where a batch goes through the model twice, it has all pairs twice, one copy after the other. Of sources that are
+    sampled, the first copy then has the usual segmentation and the last a drawn one, so that what the two passes say of
+    them should agree (Wang et al. 2021, Multi-view Subword Regularization); the targets of both are the same.
     """
 
     def __init__(
-        self, corpus: Corpus, tokenizer: Tokenizer, batch_tokens: int, seed: int, sampling: SamplingConfig | None = None
+        self,
+        corpus: Corpus,
+        tokenizer: Tokenizer,
+        batch_tokens: int,
+        seed: int,
+        sampling: SamplingConfig | None = None,
+        passes: int = 1,
     ) -> None:
         self._corpus = corpus
         self._tokenizer = tokenizer
         self._batch_tokens = batch_tokens
         self._seed = seed
+        self._passes = passes
         self._sampling = sampling if sampling and sampling.alpha else None
         if self._sampling:  # a model that cannot sample is refused now, not in the midst of training
             tokenizer.check_sampling(self._sampling)
@@ -192,7 +199,9 @@ class Sampler:
             for part, chosen in enumerate(divide(planned.src_len + planned.tgt_len, parts), first):
                 if part % workers == worker:
                     rows = chosen.tolist()
-                    batch = make_batch(*planned.read(rows or [0]), self._tokenizer)
+                    sources = [view[row] for view in planned.views for row in rows or [0]]
+                    targets = [planned.targets[row] for _ in planned.views for row in rows or [0]]
+                    batch = make_batch(sources, targets, self._tokenizer)
                     mine.append(batch if rows else replace(batch, tgt_len_B=torch.zeros_like(batch.tgt_len_B)))
         return Share(mine, tokens)
 
@@ -206,23 +215,14 @@ class Sampler:
                 self._start_pool(self._pool + 1, 0)
             else:
                 self._start_epoch(self._epoch + 1)
-        if self._sampling and self._corpus.texts:
-            sources, targets = ([side[row] for row in rows.tolist()] for side in self._corpus.texts)
-            return self._sampled(sources, targets, self._sampling, seed)
-        corpus, tokenizer = self._corpus, self._tokenizer
-
-        def read(chosen: list[int]) -> tuple[Sequence[Any], Sequence[Any]]:
-            numbers = rows[chosen].tolist()
-            return corpus.source.rows(numbers), corpus.target.rows(numbers)
-
-        src_len = tokenizer.source.positions(corpus.source.lengths(rows))
-        return _Planned(src_len, tokenizer.target.positions(corpus.target.lengths(rows)), read)
-
-    def _sampled(self, sources: Sequence[Any], targets: Sequence[str], sampling: SamplingConfig, seed: int) -> _Planned:
-        """All of a batch, so that what is drawn does not depend on how it is divided."""
-        tokenizer = self._tokenizer
-        src = tokenizer.source.sample(sources, sampling, 2 * seed)
-        tgt = tokenizer.target.sample(targets, sampling, 2 * seed + 1)
-        src_len = tokenizer.source.positions(torch.tensor([len(row) for row in src]))
-        tgt_len = tokenizer.target.positions(torch.tensor([len(row) for row in tgt]))
-        return _Planned(src_len, tgt_len, lambda chosen: ([src[row] for row in chosen], [tgt[row] for row in chosen]))
+        corpus, sampling, numbers = self._corpus, self._sampling, rows.tolist()
+        source, target = self._tokenizer.source, self._tokenizer.target
+        views: list[Sequence[Any]] = [corpus.source.rows(numbers)] * self._passes
+        targets = corpus.target.rows(numbers)
+        # All of a batch is drawn, so that what is drawn does not depend on how it is divided.
+        if sampling and corpus.texts and sampling.sides != "target":
+            views[-1] = source.sample([corpus.texts[0][row] for row in numbers], sampling, 2 * seed)
+        if sampling and corpus.texts and sampling.sides != "source":
+            targets = target.sample([corpus.texts[1][row] for row in numbers], sampling, 2 * seed + 1)
+        src_len, tgt_len = (torch.tensor([len(row) for row in side]) for side in (views[-1], targets))
+        return _Planned(source.positions(src_len), target.positions(tgt_len), views, targets)

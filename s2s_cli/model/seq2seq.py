@@ -150,14 +150,14 @@ class Seq2Seq(nn.Module):
         """The losses of a batch; padding is left out before the output layer, its largest product.
 
         Args:
-            batch: the pairs.
+            batch: the pairs; with r_drop twice, one copy after the other.
             label_smoothing: share of the probability spread over the vocabulary.
             coverage: weight of `coverage_loss`.
-            r_drop: weight of the divergence between two passes, which dropout makes different (Liang et al. 2021); all
-                losses are then their means. 0: one pass.
+            r_drop: weight of the divergence between the two copies, which dropout makes different (Liang et al. 2021);
+                all losses are then their means.
         """
-        size, passes = len(batch.tgt_len_B), 2 if r_drop else 1
-        batch = batch.repeated(passes)
+        passes = 2 if r_drop else 1
+        size = len(batch.tgt_len_B) // passes
         readout_BTR, weights_BTS = self(batch)
         position_T = torch.arange(batch.tgt_out_BT.shape[1], device=batch.tgt_len_B.device)
         mask_BT = position_T[None, :] < batch.tgt_len_B[:, None]

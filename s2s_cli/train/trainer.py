@@ -67,7 +67,12 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, training, self.device)
         self.average = WeightAverage(self.model, training.average_decay) if training.average_decay else None
         self.sampler = Sampler(
-            parts.train, parts.tokenizer, training.batch_tokens, training.seed, self.config.tokenizer.sampling
+            parts.train,
+            parts.tokenizer,
+            training.batch_tokens,
+            training.seed,
+            self.config.tokenizer.sampling,
+            passes=2 if training.r_drop else 1,
         )
         self.losses = self.workers.reducing(_Losses(self.model))
         self.progress = Progress(horizon=training.schedule_steps or training.max_steps or 1)
