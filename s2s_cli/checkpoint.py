@@ -41,6 +41,7 @@ LATER: dict[str, Any] = {
     "model.encoder.layer_norm": False,
     "model.decoder.conditional": False,
     "model.decoder.attend_after": "last",
+    "model.decoder.lexical": False,
     "model.decoder.residual": False,
     "model.decoder.layer_norm": False,
     "model.attention_heads": 4,

@@ -74,6 +74,8 @@ class DecoderConfig(Section):
     """Two cells in the first layer, attention between them (the conditional GRU of Nematus, Sennrich et al. 2017)."""
     attend_after: Literal["last", "first"] = "last"
     """The layer whose state asks the encoder's. first: all layers above read the answer, too (Wu et al. 2016)."""
+    lexical: bool = False
+    """What attention looks at goes to the output as embedded pieces, too (Nguyen and Chiang 2018): for rare words."""
     residual: bool = False
     """As for the encoder."""
     layer_norm: bool = False
@@ -172,6 +174,10 @@ class ModelConfig(Section):
             raise ValueError(
                 "decoder.conditional feeds the context into its second cell by definition: "
                 "set decoder.input_feeding to true, or decoder.conditional to false"
+            )
+        if decoder.lexical and self.attention == "none":
+            raise ValueError(
+                "decoder.lexical says where attention looks: set it to false, or attention to luong-general"
             )
         if decoder.attend_after == "first":
             if decoder.layers < 2:

@@ -35,6 +35,7 @@ def small(
     bidirectional: bool | str = True,
     conditional: bool = False,
     attend_after: str = "last",
+    lexical: bool = False,
     residual: bool = False,
     layer_norm: bool = False,
     **model: object,
@@ -49,6 +50,7 @@ def small(
         initial_state=initial_state,
         conditional=conditional,
         attend_after=attend_after,
+        lexical=lexical,
     )
     settings = {"embedding_size": 5, "readout_size": 7, "dropout": 0.3, "attention_heads": 2, **model}
     return ModelConfig(encoder=encoder, decoder=decoder, attention=attention, **settings)
@@ -91,6 +93,10 @@ VARIANTS = [
         {"attend_after": "first", "cell": "gru", "attention": "multi-head", "layers": 3, "residual": True},
         {"attend_after": "first", "cell": "rnn", "attention": "luong-concat", "coverage": "gru", "layer_norm": True},
         {"attend_after": "first", "attention": "none", "feeding": False, "bidirectional": False},
+        {"lexical": True},
+        {"lexical": True, "feeding": False, "attend_after": "first"},
+        {"lexical": True, "attention": "bahdanau", "coverage": "fertility"},
+        {"lexical": True, "attention": "multi-head", "attention_span": "local-p", "conditional": True},
         {"layers": 3, "residual": True, "feeding": False},
         {"layers": 3, "residual": True, "bidirectional": "bottom", "cell": "gru"},
         {"layers": 2, "bidirectional": "bottom", "feeding": False},
@@ -183,7 +189,12 @@ def normed_cell(
 
 
 def plain_decoder(
-    model: Seq2Seq, config: ModelConfig, x_TE: Tensor, encoded: Encoded, keep: Sequence[Tensor] = ()
+    model: Seq2Seq,
+    config: ModelConfig,
+    x_TE: Tensor,
+    encoded: Encoded,
+    source_1SE: Tensor,
+    keep: Sequence[Tensor] = (),
 ) -> Tensor:
     """Readouts (T, R) of one sentence, from what the papers say and torch's own cells; attention has its own tests.
 
@@ -193,6 +204,7 @@ def plain_decoder(
     Wu et al. 2016, section 3: c_t from the first layer's h_t, and [h_t; c_t] is what layers above it read.
     Wu et al. 2016, equation 6: what goes up is a layer's output plus its input.
     Gal and Ghahramani 2016, equation 7: what a layer hears of its last h is multiplied by `keep`, one for each layer.
+    Nguyen and Chiang 2018, section 4: r_t + tanh(Wl tanh(f)), f the embedded source weighted as attention does.
     """
     decoder, own = model.decoder, config.decoder
 
@@ -213,10 +225,11 @@ def plain_decoder(
     second = cell_of(decoder.second) if own.conditional else None
     memory = decoder.attention.memorize(encoded)
     states = [state if len(state) == 2 else state[0] for state in decoder.initial_state(encoded)]
-    kept = [decoder.attention.initial_state(encoded)]
+    kept, looked = [decoder.attention.initial_state(encoded)], [torch.empty(0)]
 
     def context(h: Tensor) -> Tensor:
-        context_BQC, _, kept[0] = decoder.attention.attend(h[:, None], memory, kept[0])
+        context_BQC, weights_BQS, kept[0] = decoder.attention.attend(h[:, None], memory, kept[0])
+        looked[0] = (weights_BQS[0, 0, :, None] * source_1SE[0]).sum(0, keepdim=True)
         return context_BQC[:, 0]
 
     def output(state: Tensor | tuple[Tensor, ...]) -> Tensor:
@@ -250,6 +263,8 @@ def plain_decoder(
         if not (before or own.conditional or early):
             c = context(below)
         fed = torch.tanh(torch.cat((c, below), dim=1) @ decoder.combine.weight.t())
+        if own.lexical:
+            fed = fed + torch.tanh(torch.tanh(looked[0]) @ decoder.lexical.weight.t())
         readouts.append(fed)
     return torch.cat(readouts)
 
@@ -259,9 +274,9 @@ def test_the_decoder_follows_its_equations(config: ModelConfig, make_model: Call
     model = make_model(config)
     x_TE, source_1SE = torch.randn(5, config.embedding_size), torch.randn(1, 4, config.embedding_size)
     encoded = model.encoder(source_1SE, torch.tensor([4]))
-    memory, state = model.decoder.attention.memorize(encoded), model.decoder.start(encoded)
+    memory, state = model.decoder.memorize(encoded, source_1SE), model.decoder.start(encoded)
     found = model.decoder(x_TE[None], state, memory)
-    expected = plain_decoder(model, config, x_TE, encoded)
+    expected = plain_decoder(model, config, x_TE, encoded, source_1SE)
     torch.testing.assert_close(found.readout_BTR[0], expected, atol=1e-5, rtol=1e-5)
 
 
@@ -274,14 +289,14 @@ def test_recurrent_dropout_of_the_decoder_is_one_mask_a_layer_and_sequence(
     model = make_model(config).train()
     x_TE, source_1SE = torch.randn(5, config.embedding_size), torch.randn(1, 4, config.embedding_size)
     encoded = model.encoder(source_1SE, torch.tensor([4]))
-    memory, state = model.decoder.attention.memorize(encoded), model.decoder.start(encoded)
+    memory, state = model.decoder.memorize(encoded, source_1SE), model.decoder.start(encoded)
     torch.manual_seed(5)
     found = model.decoder(x_TE[None], state, memory)
     torch.manual_seed(5)
     drops = [layer.recurrent_dropout.over_steps(torch.ones(1, HIDDEN)) for layer in model.decoder.layers]
     keep = [drop(torch.ones(1, HIDDEN)) for drop in drops]
     assert 0 < sum(int((one == 0).sum()) for one in keep) < 2 * HIDDEN
-    expected = plain_decoder(model, config, x_TE, encoded, keep)
+    expected = plain_decoder(model, config, x_TE, encoded, source_1SE, keep)
     torch.testing.assert_close(found.readout_BTR[0], expected, atol=1e-5, rtol=1e-5)
 
 

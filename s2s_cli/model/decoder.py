@@ -7,6 +7,7 @@ U what enters a layer above the first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -132,7 +133,18 @@ class Decoder(nn.Module):
             for gate in torch.split(self.fed.weight.data, self.hidden_size):
                 nn.init.xavier_uniform_(gate)
         self.combine = StepLinear(self.attention.context_size + self.hidden_size, config.readout, bias=False)
+        self.lexical = StepLinear(config.embedding_size, config.readout, bias=False) if own.lexical else None
         self.dropout = Dropout(config.dropout, variational=config.variational_dropout)
+
+    def memorize(self, encoded: Encoded, embedded_BSE: Tensor) -> Memory:
+        """What the decoder looks at.
+
+        Args:
+            encoded: what the encoder made of the sources, as attention is to see it.
+            embedded_BSE: the sources as they went into the encoder.
+        """
+        memory = self.attention.memorize(encoded)
+        return replace(memory, extras=(*memory.extras, embedded_BSE)) if self.lexical else memory
 
     def start(self, encoded: Encoded) -> DecoderState:
         """The state before the first step, one row for each sentence."""
@@ -156,7 +168,8 @@ class Decoder(nn.Module):
                 h_BTH = h_BTH + out_BTH if self.residual else out_BTH
             if attended is None:
                 attended = self.attention.attend(h_BTH, memory, state.attention)
-            return Decoded(self._readout(attended.context_BQC, h_BTH), attended.weights_BQS)
+            readout_BTR = self._readout(attended.context_BQC, attended.weights_BQS, h_BTH, memory)
+            return Decoded(readout_BTR, attended.weights_BQS)
         steps: list[_Advanced] = []
         gates_BTG = self.inputs(x_BTE)
         with deferred(self):
@@ -171,7 +184,8 @@ class Decoder(nn.Module):
         if self.feed_size:
             readouts = [step.state.feed_NR.view(len(h_BTH), 1, -1) for step in steps]
             return Decoded(torch.cat(readouts, dim=1), weights_BTS)
-        return Decoded(self._readout(context_BTC, h_BTH), weights_BTS)  # one product for all steps
+        # one product for all steps
+        return Decoded(self._readout(context_BTC, weights_BTS, h_BTH, memory), weights_BTS)
 
     def inputs(self, x: Tensor) -> Tensor:
         """What the first layer makes of embedded tokens (..., E): W x + b (..., G), the part that needs no state.
@@ -194,7 +208,7 @@ class Decoder(nn.Module):
         if self.feed_size:
             readout_BQR = step.state.feed_NR.view(*step.h_BQH.shape[:2], -1)
         else:
-            readout_BQR = self._readout(step.context_BQC, step.h_BQH)
+            readout_BQR = self._readout(step.context_BQC, step.weights_BQS, step.h_BQH, memory)
         return readout_BQR, step.weights_BQS, step.state
 
     @property
@@ -238,7 +252,9 @@ class Decoder(nn.Module):
         if attended is None:
             attended = look(h_NH)
         h_BQH = by_sentence(h_NH)
-        feed_NR = self._readout(attended.context_BQC, h_BQH).flatten(0, 1) if self.feed_size else state.feed_NR
+        feed_NR = state.feed_NR
+        if self.feed_size:
+            feed_NR = self._readout(attended.context_BQC, attended.weights_BQS, h_BQH, memory).flatten(0, 1)
         after = DecoderState(tuple(cells), feed_NR, attended.state)
         return _Advanced(h_BQH, attended.context_BQC, attended.weights_BQS, after)
 
@@ -248,6 +264,14 @@ class Decoder(nn.Module):
             return h
         return torch.cat((h, attended.context_BQC.reshape(*h.shape[:-1], -1)), dim=-1)
 
-    def _readout(self, context_BQC: Tensor, h_BQH: Tensor) -> Tensor:
-        """Luong et al. 2015, equation 5: the attentional state tanh(Wc[c; h])."""
-        return torch.tanh(self.combine(torch.cat((context_BQC, h_BQH), dim=-1)))
+    def _readout(self, context_BQC: Tensor, weights_BQS: Tensor, h_BQH: Tensor, memory: Memory) -> Tensor:
+        """Luong et al. 2015, equation 5: the attentional state tanh(Wc[c; h]).
+
+        The lexical part is tanh(Wl tanh(sum of a_s x_s)), x_s the embedded source (Nguyen and Chiang 2018, section 4,
+        who add x and give it an output layer of its own).
+        """
+        readout_BQR = torch.tanh(self.combine(torch.cat((context_BQC, h_BQH), dim=-1)))
+        if self.lexical is None:
+            return readout_BQR
+        words_BQE = torch.tanh(weights_BQS @ memory.extras[-1].to(weights_BQS.dtype))
+        return readout_BQR + torch.tanh(self.lexical(words_BQE))

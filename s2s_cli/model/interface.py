@@ -43,7 +43,8 @@ class Memory:
     mask_BS: Tensor
     last_BC: Tensor
     extras: tuple[Tensor, ...] = ()
-    """What else a kind needs of each encoder state, each (B, S, .)."""
+    """What else a kind of attention needs of each encoder state, each (B, S, .); last, with a lexical decoder, the
+    embedded source."""
 
     @property
     def width(self) -> int:

@@ -136,9 +136,10 @@ class Seq2Seq(nn.Module):
             source: piece ids (B, S), or feature vectors (B, S, F).
             src_len_B: their lengths.
         """
-        encoded = self.encoder(self.source_embedding(source), src_len_B)
+        embedded_BSE = self.source_embedding(source)
+        encoded = self.encoder(embedded_BSE, src_len_B)
         seen = replace(encoded, states_BSC=self.encoder_dropout(encoded.states_BSC))
-        return self.decoder.attention.memorize(seen), self.decoder.start(encoded)
+        return self.decoder.memorize(seen, embedded_BSE), self.decoder.start(encoded)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Teacher forcing: attentional states of all target positions (B, T, R), and weights (B, T, S)."""
