@@ -413,6 +413,7 @@ def test_half_of_a_surrogate_pair_is_refused_with_its_key(tmp_path: Path) -> Non
         ("model: {decoder: {initial_state: last, cell: gru}}", ["last", "decoder.cell"]),
         ("model: {decoder: {initial_state: last, layers: 2}}", ["last", "decoder.layers"]),
         ("model: {decoder: {attend_after: first}}", ["attend_after", "decoder.layers"]),
+        ("model: {attention: none, decoder: {lexical: true}}", ["decoder.lexical", "luong-general"]),
         (
             "model: {attention: bahdanau, decoder: {attend_after: first, layers: 2}}",
             ["bahdanau", "attend_after to last", "luong-general"],

@@ -19,7 +19,7 @@ from s2s_cli.search.loop import decode
 KINDS = [
     {"attention": "luong-general"},
     {"attention": "bahdanau", "coverage": "gru", "coverage_size": 3},
-    {"attention": "luong-dot", "attention_span": "local-m", "attention_window": 1},
+    {"attention": "luong-dot", "attention_span": "local-m", "attention_window": 1, "lexical": True},
     {"attention": "none", "cell": "gru", "input_feeding": False},
 ]
 
@@ -31,8 +31,11 @@ def members(make_model: Callable[..., Seq2Seq]) -> list[Seq2Seq]:
     for number, kind in enumerate(KINDS):
         settings = dict(kind)
         cell, feeding = settings.pop("cell", "lstm"), settings.pop("input_feeding", True)
+        lexical = settings.pop("lexical", False)
         encoder = EncoderConfig(cell=cell, hidden_size=3 + number)
-        decoder = DecoderConfig(cell=cell, layers=1 + number % 2, hidden_size=6 + 2 * number, input_feeding=feeding)
+        decoder = DecoderConfig(
+            cell=cell, layers=1 + number % 2, hidden_size=6 + 2 * number, input_feeding=feeding, lexical=lexical
+        )
         found.append(make_model(ModelConfig(encoder=encoder, decoder=decoder, embedding_size=5, **settings)))
     return found
 

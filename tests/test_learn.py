@@ -34,6 +34,7 @@ VARIANTS: list[dict[str, object]] = [
     {"attention": "bahdanau", "coverage": "gru"},
     {"decoder__conditional": True, "attention": "luong-concat"},
     {"decoder__attend_after": "first", "decoder__layers": 2, "decoder__input_feeding": False},
+    {"decoder__lexical": True, "decoder__input_feeding": False},
     {"encoder__layer_norm": True, "decoder__layer_norm": True},
     {
         "encoder__layers": 3,

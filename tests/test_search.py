@@ -422,17 +422,20 @@ WITH_STATE = [
     {"attention": "bahdanau", "coverage": "gru"},
     {"attention": "luong-concat", "coverage": "fertility"},
     {"attention": "luong-general", "attention_span": "local-m", "attention_window": 1},
+    {"attention": "luong-concat", "coverage": "fertility", "lexical": True},
 ]
 
 
 @pytest.fixture(params=[*({"attention": name} for name in sorted(ATTENTIONS)), *WITH_STATE], ids=str)
 def real(request: pytest.FixtureRequest, make_model: Callable[..., Seq2Seq]) -> Iterator[Seq2Seq]:
+    settings = dict(request.param)
+    lexical = settings.pop("lexical", False)
     config = ModelConfig(
         encoder=EncoderConfig(cell="gru", hidden_size=4),
-        decoder=DecoderConfig(cell="lstm", layers=2, hidden_size=8),
+        decoder=DecoderConfig(cell="lstm", layers=2, hidden_size=8, lexical=lexical),
         embedding_size=6,
         dropout=0.4,
-        **request.param,
+        **settings,
     )
     model = make_model(config)
     with torch.no_grad():
