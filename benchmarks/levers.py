@@ -63,6 +63,7 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "recurrent dropout 0.1": ("model.recurrent_dropout=0.1",),
     "one layer": ("model.encoder.layers=1", "model.decoder.layers=1", "model.decoder.attend_after=last"),
     "GRU": ("model.encoder.cell=gru", "model.decoder.cell=gru"),
+    "lexical decoder": ("model.decoder.lexical=true",),
     "input feeding": ("model.decoder.input_feeding=true",),
     "attention after the last layer": ("model.decoder.attend_after=last",),
     "eight heads": ("model.attention=multi-head", "model.attention_heads=8"),
