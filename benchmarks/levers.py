@@ -33,7 +33,7 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "vocabulary of 3,000": ("tokenizer.vocab_size=3000",),
     "vocabulary of 10,000": ("tokenizer.vocab_size=10000",),
     "subword sampling, alpha 0.3": ("tokenizer.sampling.alpha=0.3",),
-    "the same for sources alone": ("tokenizer.sampling.alpha=0.3", "tokenizer.sampling.sides=source"),
+    "subword sampling of sources, alpha 0.3": ("tokenizer.sampling.alpha=0.3", "tokenizer.sampling.sides=source"),
     "dropout 0.1": ("model.dropout=0.1",),
     "dropout 0.3": ("model.dropout=0.3",),
     "no embedding dropout": ("model.embedding_dropout=0",),

@@ -350,7 +350,7 @@ def test_losses_and_gradients_equal_plain_cross_entropy(
         )
 
 
-def test_r_drop_passes_twice_over_each_pair(make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
+def test_r_drop_compares_two_copies_of_each_pair(make_model: Callable[..., Seq2Seq], batch: Batch) -> None:
     """Without dropout both passes are the same; with it they differ, and that costs."""
     model = make_model(ModelConfig(dropout=0.5))
     twice = Batch(**{name: torch.cat([x, x]) for name, x in vars(batch).items() if x is not None})

@@ -268,7 +268,7 @@ class Decoder(nn.Module):
         """Luong et al. 2015, equation 5: the attentional state tanh(Wc[c; h]).
 
         The lexical part is tanh(Wl tanh(sum of a_s x_s)), x_s the embedded source (Nguyen and Chiang 2018, section 4,
-        who add x and give it an output layer of its own).
+        who add that inner tanh, too, and give both an output layer of their own).
         """
         readout_BQR = torch.tanh(self.combine(torch.cat((context_BQC, h_BQH), dim=-1)))
         if self.lexical is None:
