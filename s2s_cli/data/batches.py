@@ -5,7 +5,7 @@ Shapes: B batch, S source length, T target length, F width of a feature vector.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from s2s_cli.config import SamplingConfig
 from s2s_cli.data.corpus import Corpus
-from s2s_cli.data.sequences import pad_rows, whichever
+from s2s_cli.data.features import FeatureSequences
+from s2s_cli.data.sequences import Sequences, pad_rows, whichever
 from s2s_cli.data.shares import divide, parts_of_batch
 from s2s_cli.data.tokenizer import Tokenizer
 
@@ -68,15 +69,19 @@ def make_batch(sources: Sequence[Any], targets: Sequence[Sequence[int]], tokeniz
     return Batch(src.src_BS, src.src_len_B, tgt_in_BT, tgt_out_BT, tgt_len_B, src.src_BSF)
 
 
+Row = Callable[[int], Any]
+"""Gives the row of one pair of a batch, by its place there."""
+
+
 class _Planned(NamedTuple):
     """A batch that is not yet divided and padded."""
 
     src_len: Tensor
     """Tokens of each pair on either side, as they stand in a batch."""
     tgt_len: Tensor
-    views: list[Sequence[Any]]
-    """The rows of the sources, for each pass."""
-    targets: Sequence[Sequence[int]]
+    sources: list[Row]
+    """For each pass."""
+    targets: Row
 
 
 class Share(NamedTuple):
@@ -199,8 +204,8 @@ class Sampler:
             for part, chosen in enumerate(divide(planned.src_len + planned.tgt_len, parts), first):
                 if part % workers == worker:
                     rows = chosen.tolist()
-                    sources = [view[row] for view in planned.views for row in rows or [0]]
-                    targets = [planned.targets[row] for _ in planned.views for row in rows or [0]]
+                    sources = [source(place) for source in planned.sources for place in rows or [0]]
+                    targets = [planned.targets(place) for place in rows or [0]] * self._passes
                     batch = make_batch(sources, targets, self._tokenizer)
                     mine.append(batch if rows else replace(batch, tgt_len_B=torch.zeros_like(batch.tgt_len_B)))
         return Share(mine, tokens)
@@ -217,12 +222,17 @@ class Sampler:
                 self._start_epoch(self._epoch + 1)
         corpus, sampling, numbers = self._corpus, self._sampling, rows.tolist()
         source, target = self._tokenizer.source, self._tokenizer.target
-        views: list[Sequence[Any]] = [corpus.source.rows(numbers)] * self._passes
-        targets = corpus.target.rows(numbers)
+
+        def stored(side: Sequences | FeatureSequences) -> Row:  # a worker reads its own part of a batch alone
+            return lambda place: side.rows([numbers[place]])[0]
+
+        sources, targets = [stored(corpus.source)] * self._passes, stored(corpus.target)
+        src_len, tgt_len = corpus.source.lengths(rows), corpus.target.lengths(rows)
         # All of a batch is drawn, so that what is drawn does not depend on how it is divided.
         if sampling and corpus.texts and sampling.sides != "target":
-            views[-1] = source.sample([corpus.texts[0][row] for row in numbers], sampling, 2 * seed)
+            drawn = source.sample([corpus.texts[0][row] for row in numbers], sampling, 2 * seed)
+            sources[-1], src_len = drawn.__getitem__, torch.tensor([len(row) for row in drawn])
         if sampling and corpus.texts and sampling.sides != "source":
-            targets = target.sample([corpus.texts[1][row] for row in numbers], sampling, 2 * seed + 1)
-        src_len, tgt_len = (torch.tensor([len(row) for row in side]) for side in (views[-1], targets))
-        return _Planned(source.positions(src_len), target.positions(tgt_len), views, targets)
+            drawn = target.sample([corpus.texts[1][row] for row in numbers], sampling, 2 * seed + 1)
+            targets, tgt_len = drawn.__getitem__, torch.tensor([len(row) for row in drawn])
+        return _Planned(source.positions(src_len), target.positions(tgt_len), sources, targets)
